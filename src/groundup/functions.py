@@ -1,0 +1,102 @@
+"""Functions of several tensors, and those that make one from a description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from groundup import ops
+from groundup.errors import LabelError, ShapeError
+from groundup.ops.base import Array, Axis
+from groundup.tensor import Tensor, Value, as_tensor
+
+
+def concatenate(tensors: Sequence[Value], axis: int = 0) -> Tensor:
+    """Join tensors along an existing axis. All other lengths must agree."""
+    if not tensors:
+        raise ShapeError("concatenate: the list of tensors is empty")
+    return ops.concatenate(*(as_tensor(t) for t in tensors), axis=axis)
+
+
+def stack(tensors: Sequence[Value], axis: int = 0) -> Tensor:
+    """Join tensors of equal shape along a new axis."""
+    given = [as_tensor(t) for t in tensors]
+    if len({t.shape for t in given}) > 1:
+        raise ShapeError(f"stack: the shapes differ: {[t.shape for t in given]}")
+    return concatenate([t.unsqueeze(axis) for t in given], axis)
+
+
+def split(x: Value, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Pieces of x along an axis; see `Tensor.split`."""
+    return as_tensor(x).split(size, axis)
+
+
+def pad(x: Value, widths: int | Sequence[int | Sequence[int]], value: float = 0.0) -> Tensor:
+    """A border of a constant, widths as in NumPy: a number, or (before, after) for every axis."""
+    x = as_tensor(x)
+    try:
+        pairs = np.broadcast_to(np.asarray(widths), (x.ndim, 2)).tolist()
+    except ValueError as error:
+        raise ShapeError(f"pad: widths {widths} do not fit shape {x.shape}: {error}") from error
+    return ops.pad(x, widths=tuple((int(a), int(b)) for a, b in pairs), value=value)
+
+
+def where(condition: Value, x: Value, y: Value) -> Tensor:
+    """X where condition is true, y elsewhere."""
+    return ops.where(condition, x, y)
+
+
+def einsum(subscripts: str, *operands: Value) -> Tensor:
+    """Einstein summation, as in NumPy."""
+    return ops.einsum(*operands, subscripts=subscripts)
+
+
+def take_along_axis(x: Value, indices: Value, axis: int) -> Tensor:
+    """For each entry of indices, the entry of x at that index along axis, as in NumPy."""
+    return as_tensor(x).take_along_axis(indices, axis)
+
+
+def one_hot(labels: Value, classes: int, dtype: npt.DTypeLike = np.float32) -> Tensor:
+    """Rows of zeros with a one at the label: shape labels.shape + (classes,).
+
+    Raises:
+        LabelError: a label is no integer, or outside 0..classes-1.
+
+    """
+    labels = as_tensor(labels)
+    check_labels(labels.data, classes)
+    return (labels.unsqueeze(-1) == np.arange(classes)).cast(dtype)
+
+
+def check_labels(labels: Array, classes: int) -> None:
+    """Raise LabelError unless labels are integers in 0..classes-1."""
+    if labels.dtype.kind not in "iu":
+        raise LabelError(
+            f"class labels are integers; these are {labels.dtype}: convert with .astype(np.int64)"
+        )
+    # As unsigned numbers negative labels are huge: one comparison finds both kinds.
+    if labels.size and labels.view(f"u{labels.itemsize}").max() >= classes:
+        wrong = np.argwhere((labels < 0) | (labels >= classes))
+        place = tuple(int(i) for i in wrong[0])
+        raise LabelError(
+            f"label {labels[place]} at index {', '.join(map(str, place))} is outside "
+            f"0..{classes - 1}: there are {classes} classes ({len(wrong)} of {labels.size} labels "
+            "are outside)"
+        )
+
+
+def softmax(x: Value, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along an axis, stable."""
+    return as_tensor(x).softmax(axis)
+
+
+def log_softmax(x: Value, axis: int = -1) -> Tensor:
+    """The logarithm of `softmax`, without forming it."""
+    return as_tensor(x).log_softmax(axis)
+
+
+def logsumexp(x: Value, axis: Axis = -1, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))), stable."""
+    return as_tensor(x).logsumexp(axis, keepdims)

@@ -1,0 +1,391 @@
+"""Module: a `forward` and, beside it, a `bwd`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from groundup.backward import Argument, Sweep
+from groundup.errors import StateError
+from groundup.ops.base import Array, Node, quiet, serials, state
+from groundup.tensor import Buffer, Parameter, Tensor
+
+
+class Module:
+    """The base class of layers, losses and models.
+
+    Write `forward`, with Tensor ops, and assign parameters and submodules to attributes (also in
+    lists, tuples and dicts); no `super().__init__()` is needed. Without a `bwd` the gradient
+    comes from the ops. With one, the module is a single step of the backward pass::
+
+        class Relu(Module):
+            def forward(self, inp): return inp.clamp_min(0.)
+            def bwd(self, out, inp): inp.g = (inp > 0) * out.g
+
+    `bwd` gets the output and the arguments of `forward`. `inp.g = v` contributes v to inp's
+    gradient, and `self.w.g = v` to a parameter's; contributions from all uses are added up, and
+    broadcast ones summed back, by the engine.
+    """
+
+    training: bool = True
+    _has_bwd: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._has_bwd = callable(getattr(cls, "bwd", None))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The output from the inputs, in Tensor ops."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward: write one")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args = tuple([self._accept(a, args) if isinstance(a, np.ndarray) else a for a in args])
+        for name, value in kwargs.items():
+            if isinstance(value, np.ndarray):
+                kwargs[name] = self._accept(value, args)
+        with quiet():
+            if not (self._has_bwd and state.recording and state.own_rules):
+                out = self.forward(*args, **kwargs)
+            else:
+                began = next(serials)
+                out = _as_one_step(self, self.forward(*args, **kwargs), args, kwargs, began)
+        for hook in self.__dict__.get("_forward_hooks", ()):
+            hook(self, args, out)
+        return out
+
+    def _accept(self, array: Array, args: tuple[Any, ...]) -> Tensor:
+        """A plain array as a Tensor; a floating-point one in the dtype of what it meets here."""
+        if array.dtype.kind == "f":
+            tensors = [*self.parameters(), *(a for a in args if isinstance(a, Tensor))]
+            met = next((t.dtype for t in tensors if t.dtype.kind == "f"), array.dtype)
+            array = array.astype(met, copy=False)
+        return Tensor(array)
+
+    # Parameters and submodules
+
+    def named_members(self) -> Iterator[tuple[str, Tensor | Module]]:
+        """Every tensor and module in attributes, lists, tuples and dicts, by path, each once."""
+        return _members(self, "", {id(self)})
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The parameters by path, such as `layers.0.w`; a shared one once."""
+        for path, value in self.named_members():
+            if isinstance(value, Parameter):
+                yield path, value
+
+    def parameters(self) -> Iterator[Parameter]:
+        """What an optimizer updates."""
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """The buffers by path."""
+        for path, value in self.named_members():
+            if isinstance(value, Buffer):
+                yield path, value
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """The submodules by path, depth first; this module comes first, under ""."""
+        yield "", self
+        for path, value in self.named_members():
+            if isinstance(value, Module):
+                yield path, value
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all submodules."""
+        return (m for _, m in self.named_modules())
+
+    # State
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers, by path."""
+        return {
+            path: value.data.copy()
+            for path, value in self.named_members()
+            if isinstance(value, Parameter | Buffer)
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any], strict: bool = True) -> Self:
+        """Write saved arrays into the parameters and buffers of the same path.
+
+        Nothing is written unless everything fits. With strict=False missing and extra names are
+        passed over.
+
+        Raises:
+            StateError: names are missing or extra, or a shape or dtype differs.
+
+        """
+        own = {p: v for p, v in self.named_members() if isinstance(v, Parameter | Buffer)}
+        arrays = {name: np.asarray(value) for name, value in saved.items()}
+        wrong = []
+        if strict:
+            missing, extra = sorted(own.keys() - arrays), sorted(arrays.keys() - own.keys())
+            if missing:
+                wrong.append(f"missing: {', '.join(missing)}")
+            if extra:
+                wrong.append(f"extra: {', '.join(extra)}")
+        both = [name for name in own if name in arrays]
+        for name in both:
+            given, wanted = arrays[name], own[name]
+            if given.shape != wanted.shape:
+                wrong.append(f"{name} has shape {given.shape}, the model's {wanted.shape}")
+            elif not np.can_cast(given.dtype, wanted.dtype, "same_kind"):
+                wrong.append(f"{name} is {given.dtype}, the model's {wanted.dtype}")
+        if wrong:
+            raise StateError(
+                f"this state does not fit {type(self).__name__}:\n  "
+                + "\n  ".join(wrong)
+                + "\nIs it from another model, or one of another size?"
+            )
+        for name in both:
+            own[name].assign(arrays[name])
+        return self
+
+    def train(self, training: bool = True) -> Self:
+        """Set training mode here and in all submodules (Dropout drops)."""
+        for module in self.modules():
+            module.training = training
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode here and in all submodules."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or unfreeze all parameters."""
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def to(self, dtype: npt.DTypeLike) -> Self:
+        """Convert floating-point parameters and buffers to a dtype, in place."""
+        for _, value in self.named_members():
+            if isinstance(value, Parameter | Buffer) and value.dtype.kind == "f":
+                value.data = value.data.astype(dtype)
+                value._g = None
+        return self
+
+    def float(self) -> Self:
+        """Convert to float32."""
+        return self.to(np.float32)
+
+    def double(self) -> Self:
+        """Convert to float64."""
+        return self.to(np.float64)
+
+    def register_forward_hook(
+        self, hook: Callable[[Module, tuple[Any, ...], Any], None]
+    ) -> Callable[[], None]:
+        """Call hook(module, args, out) after every forward; returns what removes it again."""
+        hooks = self.__dict__.setdefault("_forward_hooks", [])
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
+
+    # How it prints
+
+    def extra_repr(self) -> str:
+        """What a layer says of itself in brackets."""
+        return ""
+
+    def __repr__(self) -> str:
+        count = sum(p.size for p in self.parameters())
+        counted = f"{count:,} parameters" if count else "no parameters"
+        own = self.extra_repr()
+        children = [
+            (name, child)
+            for attribute, value in vars(self).items()
+            for name, child in _direct(value, attribute, set())
+            if isinstance(child, Module)
+        ]
+        if not children:
+            return f"{type(self).__name__}({own})" + (f"  # {counted}" if count else "")
+        lines = [f"{type(self).__name__}({own}  # {counted}"]
+        for name, child in children:
+            lines += [f"  {line}" for line in f"{name}: {child!r}".split("\n")]
+        return "\n".join([*lines, ")"])
+
+
+def _direct(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Tensor | Module]]:
+    """The tensors and modules in a value, through containers but not into modules."""
+    if not isinstance(value, Tensor | Module | list | tuple | dict) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor | Module):
+        yield path, value
+        return
+    for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _direct(inner, f"{path}.{name}", seen)
+
+
+def _members(module: Module, path: str, seen: set[int]) -> Iterator[tuple[str, Tensor | Module]]:
+    for attribute, value in vars(module).items():
+        for name, member in _direct(value, path + attribute, seen):
+            yield name, member
+            if isinstance(member, Module):
+                yield from _members(member, name + ".", seen)
+
+
+# A module with a bwd of its own as one step of the record
+
+
+class ModuleNode(Node):
+    """A call of a module whose hand-written bwd is the rule."""
+
+    __slots__ = ("args", "captured", "kwargs", "module")
+
+    def __init__(
+        self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any], captured: list[Tensor]
+    ):
+        self.module, self.args, self.kwargs = module, args, kwargs
+        self.captured = captured
+        self.inputs = (*_tensors((args, kwargs)), *captured)
+        self.serial = next(serials)
+
+    def run_bwd(self, out: Tensor, sweep: Sweep) -> None:
+        """Call the module's bwd with aliases, and take what it contributed."""
+        aliases: list[Argument] = []
+
+        def alias(tensor: Tensor) -> Argument:
+            (made,) = sweep.arguments([tensor])
+            aliases.append(made)
+            return made
+
+        args = [_mapped(a, alias) for a in self.args]
+        kwargs = {k: _mapped(v, alias) for k, v in self.kwargs.items()}
+        result = out.outputs(sweep) if isinstance(out, Bundle) else sweep.output(out)
+        outer = sweep.captured
+        sweep.captured = frozenset(id(t) for t in self.captured if t.node is not None)
+        try:
+            self.module.bwd(result, *args, **kwargs)  # type: ignore[attr-defined]
+        finally:
+            sweep.captured = outer
+        sweep.collect(self, aliases)
+
+    @property
+    def name(self) -> str:
+        return type(self.module).__name__
+
+
+class PickNode(Node):
+    """One of several outputs of a module: it hands its gradient to the bundle."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, bundle: Bundle, index: int):
+        self.inputs, self.index = (bundle,), index
+        self.serial = next(serials)
+
+    def run_bwd(self, out: Tensor, sweep: Sweep) -> None:
+        """Keep the gradient for when all outputs have theirs."""
+        (bundle,) = self.inputs
+        sweep.parts.setdefault(id(bundle), {})[self.index] = sweep.grads[id(out)]
+        sweep.grads.setdefault(id(bundle), bundle)
+
+    @property
+    def name(self) -> str:
+        (bundle,) = self.inputs
+        return bundle.node.name if bundle.node is not None else "output"
+
+
+class Bundle(Tensor):
+    """All outputs of a module that returns several tensors, as one tensor of the record."""
+
+    __slots__ = ("arrays", "result")
+
+    arrays: list[Array]
+    result: Any  # what forward returned, with a tensor's place in `arrays` for each tensor
+
+    def pick(self, index: int) -> Tensor:
+        """An output as a tensor of its own."""
+        out = Tensor.of(self.arrays[index])
+        if out.dtype.kind in "fc":
+            out.requires_grad = True
+            out.node = PickNode(self, index)
+        return out
+
+    def outputs(self, sweep: Sweep) -> Any:
+        """What bwd gets as `out`: forward's result, each tensor with its gradient or zeros."""
+        found = sweep.parts[id(self)]
+
+        def with_gradient(place: _Place) -> Tensor:
+            gradient = found.get(place.index)
+            if gradient is None:
+                gradient = Tensor.of(np.zeros_like(self.arrays[place.index]))
+            return sweep.output(self.pick(place.index), gradient)
+
+        return _mapped(self.result, with_gradient, _Place)
+
+
+class _Place:
+    def __init__(self, index: int):
+        self.index = index
+
+
+def _as_one_step(
+    module: Module, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: int
+) -> Any:
+    """Forward's result as the output of a single step, whose rule is the module's bwd."""
+    outs, given = _tensors(result), _tensors((args, kwargs))
+    captured = _captured(outs, given, began)
+    if captured is None:  # forward went through plain NumPy
+        captured = [p for p in module.parameters() if p.requires_grad]
+    if not captured and not any(t.requires_grad for t in given):
+        return result
+    node = ModuleNode(module, args, kwargs, captured)
+    if isinstance(result, Tensor):
+        if result.data.dtype.kind not in "fc":
+            return result
+        out = Tensor.of(result.data)
+        out.requires_grad, out.node = True, node
+        return out
+    bundle = Bundle.of(np.empty(0, np.float32))
+    bundle.requires_grad, bundle.node = True, node
+    bundle.arrays = [t.data for t in outs]
+    places = iter(range(len(outs)))
+    bundle.result = _mapped(result, lambda _: _Place(next(places)))
+    return _mapped(bundle.result, lambda place: bundle.pick(place.index), _Place)
+
+
+def _captured(outs: list[Tensor], given: list[Tensor], began: int) -> list[Tensor] | None:
+    """The tensors, besides the arguments, that a forward which began at a serial used.
+
+    None if no output was computed by recorded ops.
+    """
+    seen = {id(t) for t in given}
+    found: list[Tensor] = []
+    recorded = False
+    stack = list(outs)
+    while stack:
+        tensor = stack.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        if tensor.node is not None and tensor.node.serial > began:
+            recorded = True
+            stack.extend(tensor.node.inputs)
+        elif tensor.requires_grad:
+            found.append(tensor)
+    return found if recorded else None
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dicts, in order."""
+    found: list[Tensor] = []
+    _mapped(value, lambda t: found.append(t))
+    return found
+
+
+def _mapped(value: Any, function: Callable[[Any], Any], kind: type = Tensor) -> Any:
+    """A nested structure with function applied to each member of a kind."""
+    if isinstance(value, kind):
+        return function(value)
+    if isinstance(value, tuple):
+        made = [_mapped(v, function, kind) for v in value]
+        return type(value)(*made) if hasattr(value, "_fields") else tuple(made)
+    if isinstance(value, list):
+        return [_mapped(v, function, kind) for v in value]
+    if isinstance(value, dict):
+        return {k: _mapped(v, function, kind) for k, v in value.items()}
+    return value

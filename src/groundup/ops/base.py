@@ -1,0 +1,217 @@
+"""What an op is, and the record that it leaves.
+
+An op is a NumPy `forward` and, beside it, a `bwd` written with Tensor ops::
+
+    class Exp(Op):
+        def forward(self, x): return np.exp(x)
+        def bwd(self, out, x): x.g = out.g * out
+
+    exp = Exp()
+
+Calling `exp(t)` runs at once, and leaves a `Node` on the result if a gradient may be wanted.
+Tensor arguments are positional, everything else (axis, shape, ...) is a keyword and reaches
+`bwd` unchanged.
+
+In a `bwd`, `x.g = v` *contributes* v to x's gradient. The engine (`groundup.backward`) adds up
+what all uses contributed and sums a broadcast gradient back to x's shape, so no rule does.
+Where a contribution costs real work, ask `x.requires_grad` first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from groundup.errors import DtypeError, ShapeError
+
+if TYPE_CHECKING:
+    from groundup.backward import Sweep
+    from groundup.tensor import Tensor as TensorType
+
+Array: TypeAlias = npt.NDArray[Any]
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+# groundup.tensor puts its class here when it is imported: ops make Tensors, and a Tensor's
+# operators are ops.
+Tensor: type[TensorType] = None  # type: ignore[assignment]
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+
+# Nodes are numbered as they are made. An op's inputs exist before its output does, so
+# descending serials are a topological order of the backward pass.
+serials = itertools.count(1)
+
+
+class State(threading.local):
+    """What is in force in this thread."""
+
+    recording: bool = True  # ops leave nodes
+    own_rules: bool = True  # a module's hand-written bwd is used
+    quiet: bool = False  # NumPy's floating-point warnings are already off
+    sweep: Sweep | None = None  # the backward pass that is running a bwd right now
+
+
+state = State()
+
+
+class quiet:
+    """Silence NumPy's floating-point warnings, as PyTorch is silent: 0/0 is NaN, log(0) -inf.
+
+    `np.errstate` costs more than a small op, so the outermost user (a module's call, a backward
+    pass, an optimizer's step) enters it once and the ops within skip it.
+    """
+
+    __slots__ = ("errstate",)
+
+    def __enter__(self) -> None:
+        self.errstate: np.errstate | None = None
+        if not state.quiet:
+            self.errstate = np.errstate(all="ignore")
+            self.errstate.__enter__()
+            state.quiet = True
+
+    def __exit__(self, *exc: object) -> None:
+        if self.errstate is not None:
+            state.quiet = False
+            self.errstate.__exit__(None, None, None)
+
+
+class Node:
+    """One step that ran: where its output's gradient goes next."""
+
+    __slots__ = ("inputs", "serial")
+
+    inputs: tuple[TensorType, ...]
+    serial: int
+
+    def run_bwd(self, out: TensorType, sweep: Sweep) -> None:
+        """Send out's gradient to the inputs."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """What the step is called in messages."""
+        raise NotImplementedError
+
+
+class OpNode(Node):
+    __slots__ = ("attrs", "op")
+
+    def __init__(self, op: Op, inputs: tuple[TensorType, ...], attrs: dict[str, Any]):
+        self.op, self.inputs, self.attrs = op, inputs, attrs
+        self.serial = next(serials)
+
+    def run_bwd(self, out: TensorType, sweep: Sweep) -> None:
+        args = sweep.arguments(self.inputs)
+        self.op.bwd(sweep.output(out), *args, **self.attrs)
+        sweep.collect(self, args)
+
+    @property
+    def name(self) -> str:
+        return self.op.name
+
+
+class Op(ABC):
+    """A primitive: `forward` over NumPy arrays, `bwd` over Tensors. Instances are called."""
+
+    name: ClassVar[str]
+    # False for ops whose output has no gradient (comparisons, argmax): they leave no node.
+    differentiable: ClassVar[bool] = True
+    # True for ops whose attrs choose the output's dtype: the float64 check leaves them alone.
+    chooses_dtype: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in cls.__dict__:
+            words = "".join("_" + c.lower() if c.isupper() else c for c in cls.__name__)
+            cls.name = words.lstrip("_")
+
+    @abstractmethod
+    def forward(self, *arrays: Any, **attrs: Any) -> Any:
+        """The op's value from NumPy arrays."""
+
+    def bwd(self, *args: Any, **attrs: Any) -> None:
+        """`bwd(out, *inputs, **attrs)`: contribute to each input's `.g` what out.g implies."""
+        raise NotImplementedError(f"{self.name} has no bwd")
+
+    def __call__(self, *args: Any, **attrs: Any) -> TensorType:
+        inputs: list[TensorType] = []
+        arrays: list[Array] = []
+        wanted = False
+        for arg in args:
+            if not isinstance(arg, Tensor):
+                arg = constant(arg, args)
+            inputs.append(arg)
+            arrays.append(arg.data)
+            if arg.requires_grad:
+                wanted = True
+        try:
+            if state.quiet:
+                data = self.forward(*arrays, **attrs)
+            else:
+                with np.errstate(all="ignore"):
+                    data = self.forward(*arrays, **attrs)
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._explain(error, arrays, attrs) from error
+        if type(data) is not np.ndarray:
+            data = np.asarray(data)
+        if data.dtype is FLOAT64 and not self.chooses_dtype:
+            narrowed = _narrow(inputs)
+            if narrowed is not None:
+                return self(*narrowed, **attrs)
+        out = Tensor.of(data)
+        if wanted and self.differentiable and state.recording and data.dtype.kind in "fc":
+            out.requires_grad = True
+            out.node = OpNode(self, tuple([i.origin for i in inputs]), attrs)
+        return out
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def _explain(self, error: Exception, arrays: list[Array], attrs: dict[str, Any]) -> Exception:
+        """NumPy's error with the op's name, shapes and dtypes; own errors pass unchanged."""
+        if isinstance(error, ShapeError | DtypeError):
+            return error
+        kind = DtypeError if isinstance(error, TypeError) else ShapeError
+        shapes = ", ".join(f"{a.shape} {a.dtype}" for a in arrays)
+        given = "".join(f", {k}={v!r}" for k, v in attrs.items())
+        return kind(f"{self.name}({shapes}{given}): {error}")
+
+
+def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
+    """A Tensor of an op's plain argument (a number, an array, a list).
+
+    A Python or NumPy number takes the dtype of the Tensors it meets, or float32 when it is no
+    integer and they are. A float64 array that meets float32 Tensors becomes float32: nothing
+    widens silently.
+    """
+    met = [a.data.dtype for a in args if isinstance(a, Tensor)]
+    floats = [d for d in met if d.kind in "fc"]
+    if isinstance(value, bool | np.bool_):
+        return Tensor.of(np.asarray(value))
+    if isinstance(value, int | np.integer):
+        numeric = floats or [d for d in met if d.kind in "iu"]
+        return Tensor.of(np.asarray(int(value), dtype=numeric[0] if numeric else None))
+    if isinstance(value, float | np.floating):
+        return Tensor.of(np.asarray(float(value), dtype=floats[0] if floats else FLOAT32))
+    if isinstance(value, np.ndarray) and value.dtype is FLOAT64 and floats:
+        return Tensor.of(value.astype(floats[0], copy=False))
+    return Tensor(value)
+
+
+def _narrow(inputs: list[TensorType]) -> list[TensorType] | None:
+    """Inputs to use instead when NumPy made float64 out of none; None if one is float64.
+
+    NumPy's float32 * int64, int64 / int64 and exp(int64) are float64; here, as in PyTorch, they
+    are float32: integers take the float's width.
+    """
+    if not inputs or any(i.data.dtype is FLOAT64 or i.data.dtype.kind == "c" for i in inputs):
+        return None
+    floats = [i.data.dtype for i in inputs if i.data.dtype.kind == "f"]
+    dtype = floats[0] if floats else FLOAT32
+    return [i if i.data.dtype.kind == "f" else Tensor.of(i.data.astype(dtype)) for i in inputs]

@@ -1,0 +1,149 @@
+"""Indexing: slices, which are fixed when the program is written, and index arrays, which are data.
+
+An index such as `x[1:, labels, None]` is kept as a pattern, a tuple in which `ARRAY` stands
+where an index array goes; the arrays themselves are inputs of the op.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from groundup.errors import DtypeError, ShapeError
+from groundup.ops.base import Array, Op
+
+if TYPE_CHECKING:
+    from groundup.tensor import Tensor
+
+Pattern: TypeAlias = tuple[Any, ...]
+
+ARRAY = "array"
+
+
+def filled(pattern: Pattern, indices: tuple[Array, ...]) -> tuple[Any, ...]:
+    """The NumPy index: the arrays put where the pattern says."""
+    arrays = iter(indices)
+    return tuple(next(arrays) if isinstance(part, str) else part for part in pattern)
+
+
+def split_index(index: Any, shape: tuple[int, ...]) -> tuple[Pattern, list[Any]]:
+    """An index into an array of a shape as its pattern and the index arrays that go into it.
+
+    A boolean mask becomes the index arrays of its true entries.
+    """
+    pattern: list[Any] = []
+    arrays: list[Any] = []
+    parts: list[Any] = [
+        np.asarray(part) if isinstance(part, list | range) else part
+        for part in (index if isinstance(index, tuple) else (index,))
+    ]
+    used = [0 if p is None or p is Ellipsis else p.ndim if _is_mask(p) else 1 for p in parts]
+    axis = 0  # the axis of the array that the next part is about
+    for part, uses in zip(parts, used, strict=True):
+        if part is None:
+            pattern.append(part)
+        elif part is Ellipsis:
+            pattern.append(part)
+            axis += len(shape) - sum(used)
+        elif isinstance(part, slice):
+            bounds = (part.start, part.stop, part.step)
+            pattern.append(slice(*(b if b is None else operator.index(b) for b in bounds)))
+        elif isinstance(part, int | np.integer) and not isinstance(part, bool):
+            pattern.append(int(part))
+        elif _is_mask(part):
+            if part.shape != shape[axis : axis + uses]:
+                raise ShapeError(
+                    f"a boolean index of shape {part.shape} does not fit shape {shape} "
+                    f"at axis {axis}"
+                )
+            pattern.extend([ARRAY] * uses)
+            arrays.extend(np.nonzero(np.asarray(part)))
+        elif getattr(part, "dtype", np.dtype(bool)).kind in "iu":
+            pattern.append(ARRAY)
+            arrays.append(part)
+        elif getattr(part, "size", 1) == 0:  # an empty list has NumPy's default dtype
+            pattern.append(ARRAY)
+            arrays.append(np.asarray(part, dtype=np.int64))
+        else:
+            raise DtypeError(
+                "an index is made of integers, slices, None, ..., and integer or boolean "
+                f"arrays; {part!r:.60} is none of them"
+            )
+        axis += uses
+    return tuple(pattern), arrays
+
+
+def _is_mask(part: Any) -> bool:
+    return getattr(part, "dtype", None) == np.bool_ and part.ndim > 0
+
+
+def along_axis(shape: tuple[int, ...], indices: Any, axis: int) -> list[Any]:
+    """The index arrays of every axis that pick `indices` along one and stay put on the others."""
+    grids: list[Any] = []
+    if indices.ndim != len(shape):
+        raise ShapeError(f"take_along_axis: x has shape {shape}, the indices {indices.shape}")
+    for i, n in enumerate(indices.shape):
+        if i != axis and shape[i] != n:
+            raise ShapeError(
+                f"take_along_axis: x has shape {shape}, the indices {indices.shape}; they may "
+                f"differ along axis {axis} only"
+            )
+        own = np.arange(n).reshape((n,) + (1,) * (len(shape) - i - 1))
+        grids.append(indices if i == axis else own)
+    return grids
+
+
+class Slice(Op):
+    """x[index] for ints, slices, None and Ellipsis (a view)."""
+
+    def forward(self, x: Array, *, index: Pattern) -> Array:
+        return np.asarray(x[index])
+
+    def bwd(self, out: Tensor, x: Tensor, *, index: Pattern) -> None:
+        x.g = unslice(out.g, index=index, shape=x.shape)
+
+
+class Unslice(Op):
+    """Zeros of a shape with x written at index: a slice's gradient."""
+
+    def forward(self, x: Array, *, index: Pattern, shape: tuple[int, ...]) -> Array:
+        full = np.zeros(shape, x.dtype)
+        full[index] = x
+        return full
+
+    def bwd(self, out: Tensor, x: Tensor, *, index: Pattern, shape: tuple[int, ...]) -> None:
+        x.g = out.g[index]
+
+
+class Take(Op):
+    """x[pattern with index arrays]. An entry taken twice gets both gradients."""
+
+    def forward(self, x: Array, *indices: Array, pattern: Pattern) -> Array:
+        return np.asarray(x[filled(pattern, indices)])
+
+    def bwd(self, out: Tensor, x: Tensor, *indices: Tensor, pattern: Pattern) -> None:
+        x.g = scatter_add(out.g, *indices, pattern=pattern, shape=x.shape)
+
+
+class ScatterAdd(Op):
+    """Zeros of a shape with x added at the indexed places; repeated indices add up."""
+
+    def forward(self, x: Array, *indices: Array, pattern: Pattern, shape: tuple[int, ...]) -> Array:
+        full = np.zeros(shape, x.dtype)
+        np.add.at(full, filled(pattern, indices), x)
+        return full
+
+    def bwd(
+        self,
+        out: Tensor,
+        x: Tensor,
+        *indices: Tensor,
+        pattern: Pattern,
+        shape: tuple[int, ...],
+    ) -> None:
+        x.g = take(out.g, *indices, pattern=pattern)
+
+
+slice_, unslice, take, scatter_add = Slice(), Unslice(), Take(), ScatterAdd()

@@ -1,0 +1,125 @@
+"""Matrix products and einsum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from groundup.errors import ShapeError
+from groundup.ops.base import Array, Op
+from groundup.ops.shape import expand
+
+if TYPE_CHECKING:
+    from groundup.tensor import Tensor
+
+
+class Matmul(Op):
+    """x @ y with NumPy's rules: matrices in the last two axes, batch axes broadcast, vectors.
+
+    d/dx = out.g @ y.T and d/dy = x.T @ out.g.
+    """
+
+    def forward(self, x: Array, y: Array) -> Array:
+        if x.ndim > 2 and y.ndim == 2 and x.shape[-1] == y.shape[0]:  # one product, not a loop
+            return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[1])
+        return x @ y
+
+    def bwd(self, out: Tensor, x: Tensor, y: Tensor) -> None:
+        g = out.g
+        if x.ndim == 2 and y.ndim == 2:
+            if x.requires_grad:
+                x.g = g @ y.T
+            if y.requires_grad:
+                y.g = x.T @ g
+            return
+        # A vector is a matrix of one row (left) or one column (right).
+        left = x.unsqueeze(0) if x.ndim == 1 else x
+        right = y.unsqueeze(1) if y.ndim == 1 else y
+        if x.ndim == 1:
+            g = g.unsqueeze(g.ndim if y.ndim == 1 else -2)
+        if y.ndim == 1:
+            g = g.unsqueeze(-1)
+        if x.requires_grad:
+            x.g = g @ right.mT
+        if y.requires_grad:
+            if right.ndim == 2 and left.ndim > 2:
+                # Rows of all batches in one product: no (batch, in, out) array to sum over.
+                dy = left.reshape(-1, left.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+            else:
+                dy = left.mT @ g
+            y.g = dy.squeeze(-1) if y.ndim == 1 else dy
+
+
+class Einsum(Op):
+    """Sums of products named by letters: `einsum("bij,bjk->bik", x, y)`.
+
+    Letters, "..." for broadcast axes, and repeated letters (diagonals). The gradient of one
+    operand is an einsum of the output's with the others.
+    """
+
+    def forward(self, *xs: Array, subscripts: str) -> Array:
+        return np.asarray(np.einsum(subscripts, *xs, optimize=len(xs) > 1))
+
+    def bwd(self, out: Tensor, *xs: Tensor, subscripts: str) -> None:
+        terms, result = explicit_subscripts(subscripts, [x.ndim for x in xs])
+        size = {
+            letter: n
+            for term, x in zip(terms, xs, strict=True)
+            for letter, n in zip(term, x.shape, strict=True)
+            if n != 1
+        }
+        for i, (x, term) in enumerate(zip(xs, terms, strict=True)):
+            if not x.requires_grad:
+                continue
+            others = [(t, o) for j, (t, o) in enumerate(zip(terms, xs, strict=True)) if j != i]
+            # Letters that only x has were summed away: every entry along them gets the same.
+            known = set(result).union(*(t for t, _ in others))
+            wanted = "".join(dict.fromkeys(term))
+            found = "".join(letter for letter in wanted if letter in known)
+            pattern = ",".join([result, *(t for t, _ in others)]) + "->" + found
+            g = einsum(out.g, *(o for _, o in others), subscripts=pattern)
+            for axis, letter in enumerate(wanted):
+                if letter not in known:
+                    g = g.unsqueeze(axis)
+            g = expand(g, shape=tuple(size.get(letter, 1) for letter in wanted))
+            if wanted != term:
+                # A repeated letter read the diagonal: write the diagonal, zeros elsewhere.
+                for axis, letter in enumerate(term):
+                    if letter in term[:axis]:
+                        first = term.index(letter)
+                        n = size.get(letter, 1)
+                        eye = np.eye(n, dtype=x.dtype).reshape(
+                            [n if k in (first, axis) else 1 for k in range(axis + 1)]
+                            + [1] * (g.ndim - axis)
+                        )
+                        g = g.unsqueeze(axis) * eye
+            x.g = g
+
+
+def explicit_subscripts(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:
+    """Einsum's terms and result with "..." written out in capitals that nothing else uses."""
+    given = subscripts.replace(" ", "")
+    left, arrow, result = given.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ndims):
+        raise ShapeError(f"einsum {subscripts!r} names {len(terms)} operands, {len(ndims)} came")
+    if not arrow:
+        letters = left.replace(",", "").replace(".", "")
+        single = sorted(letter for letter in set(letters) if letters.count(letter) == 1)
+        result = ("..." if "..." in left else "") + "".join(single)
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in given]
+    widest = max(n - len(t) + 3 if "..." in t else 0 for t, n in zip(terms, ndims, strict=True))
+    dots = spare[:widest]
+
+    def written(term: str, ndim: int) -> str:
+        extra = ndim - len(term) + 3
+        return term.replace("...", "".join(dots[len(dots) - extra :])) if "..." in term else term
+
+    return (
+        [written(t, n) for t, n in zip(terms, ndims, strict=True)],
+        result.replace("...", "".join(dots)),
+    )
+
+
+matmul, einsum = Matmul(), Einsum()
