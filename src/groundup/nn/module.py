@@ -191,7 +191,7 @@ class Module:
 
     def __repr__(self) -> str:
         count = sum(p.size for p in self.parameters())
-        counted = f"{count:,} parameters" if count else "no parameters"
+        counted = f"  # {count:,} parameters" if count else ""
         own = self.extra_repr()
         children = [
             (name, child)
@@ -200,8 +200,8 @@ class Module:
             if isinstance(child, Module)
         ]
         if not children:
-            return f"{type(self).__name__}({own})" + (f"  # {counted}" if count else "")
-        lines = [f"{type(self).__name__}({own}  # {counted}"]
+            return f"{type(self).__name__}({own}){counted}"
+        lines = [f"{type(self).__name__}({own}{counted}"]
         for name, child in children:
             lines += [f"  {line}" for line in f"{name}: {child!r}".split("\n")]
         return "\n".join([*lines, ")"])
