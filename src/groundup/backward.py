@@ -70,9 +70,9 @@ class Sweep:
 
     # What nodes use
 
-    def arguments(self, inputs: Sequence[Tensor]) -> list[Argument]:
-        """An alias with an empty `.g` for every input."""
-        return [_alias(Argument, t) for t in inputs]
+    def argument(self, tensor: Tensor) -> Argument:
+        """An alias with an empty `.g`."""
+        return _alias(Argument, tensor)
 
     def output(self, out: Tensor, gradient: Tensor | None = None) -> Output:
         """An alias of the output that carries the gradient that arrived."""

@@ -56,10 +56,10 @@ def check_layers(
     """Compare every layer's gradients with autograd of its ops and with finite differences.
 
     The model is copied, in float64 and evaluation mode, and run once on the batch. Then each
-    innermost layer is run alone on the input that it got, with a random cotangent: its
-    hand-written `bwd` against autograd of the ops in its `forward`, and against central
-    differences along random directions. A layer without a `bwd` is compared with the differences
-    only.
+    innermost layer is run alone, on the input that it got moved a little off any kink, with a
+    random cotangent: its hand-written `bwd` against autograd of the ops in its `forward`,
+    and against central differences along random directions. A layer without a `bwd` is compared
+    with the differences only.
 
     Args:
         model: any module.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from groundup.errors import DtypeError, GroundupError, LabelError, ShapeError
-from groundup.functions import check_labels, one_hot
+from groundup.functions import check_labels
 from groundup.nn.module import Module
 from groundup.tensor import Buffer, Tensor
 
@@ -24,11 +24,13 @@ class Loss(Module):
             )
         self.reduction = reduction
 
-    def reduced(self, losses: Tensor, total: Tensor | float) -> Tensor:
-        """The losses, their sum, or their sum over `total`."""
+    def reduced(self, losses: Tensor, total: Tensor | None = None) -> Tensor:
+        """The losses, their sum, or their mean: over `total` if given, else their number."""
         if self.reduction == "none":
             return losses
-        return losses.sum() if self.reduction == "sum" else losses.sum() / total
+        if self.reduction == "sum":
+            return losses.sum()
+        return losses.mean() if total is None else losses.sum() / total
 
     def arriving(self, out: Tensor, total: Tensor | float) -> Tensor:
         """The gradient of the single losses: backward of `reduced`."""
@@ -48,7 +50,7 @@ class Mse(Loss):
 
     def forward(self, inp: Tensor, targ: Tensor) -> Tensor:
         diff = inp - matched(self, inp, targ)
-        return self.reduced(diff * diff, diff.size)
+        return self.reduced(diff * diff)
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
@@ -62,7 +64,7 @@ class Mae(Loss):
 
     def forward(self, inp: Tensor, targ: Tensor) -> Tensor:
         diff = inp - matched(self, inp, targ)
-        return self.reduced(diff.abs(), diff.size)
+        return self.reduced(diff.abs())
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
@@ -118,26 +120,27 @@ class CrossEntropy(Loss):
 
     def bwd(self, out: Tensor, logits: Tensor, labels: Tensor) -> None:
         # d/dlogits of -sum_c target_c * log_p_c is p * sum_c target_c - target
-        target = one_hot(labels, logits.shape[1], logits.dtype)
         p = logits.softmax(1)
-        if self.label_smoothing:
-            e = self.label_smoothing
-            target = (1 - e) * target + e / logits.shape[1]
-        if self.weight is not None:
-            right = self._weight(logits)[labels].unsqueeze(1) * (1 - self.label_smoothing)
-            spread = self._weight(logits) * (self.label_smoothing / logits.shape[1])
-            target = one_hot(labels, logits.shape[1], logits.dtype) * right + spread
+        target = labels.unsqueeze(1) == np.arange(logits.shape[1])
+        e = self.label_smoothing
+        if self.weight is None:
+            if e:
+                target = (1 - e) * target + e / logits.shape[1]
+        else:
+            weight = self._weight(logits)
+            target = target * ((1 - e) * weight) + weight * (e / logits.shape[1])
             p = p * target.sum(1, keepdims=True)
-        arrived = self.arriving(out, self._total(logits, labels))
+        total = self._total(logits, labels)
+        arrived = self.arriving(out, len(labels) if total is None else total)
         logits.g = (p - target) * (arrived.unsqueeze(1) if arrived.ndim else arrived)
 
     def _weight(self, logits: Tensor) -> Tensor:
         assert self.weight is not None
         return self.weight.cast(logits.dtype)
 
-    def _total(self, logits: Tensor, labels: Tensor) -> Tensor | float:
-        """What the mean divides by: the number of rows, or the sum of their weights."""
-        return len(labels) if self.weight is None else self._weight(logits)[labels].sum()
+    def _total(self, logits: Tensor, labels: Tensor) -> Tensor | None:
+        """The sum of the rows' weights, by which a weighted mean divides."""
+        return None if self.weight is None else self._weight(logits)[labels].sum()
 
     def _check(self, logits: Tensor, labels: Tensor) -> None:
         if logits.ndim != 2 or labels.shape != logits.shape[:1]:
@@ -181,7 +184,7 @@ class BinaryCrossEntropyWithLogits(Loss):
         # log(1 + exp(-inp)) = max(-inp, 0) + log(1 + exp(-|inp|))
         softplus = (-inp).relu() + (-inp.abs()).exp().log1p()
         losses = (1.0 - y) * inp + self._slope(inp, y) * softplus
-        return self.reduced(losses, inp.size)
+        return self.reduced(losses)
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         y = targ.reshape(inp.shape).cast(inp.dtype)

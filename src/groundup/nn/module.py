@@ -248,15 +248,14 @@ class ModuleNode(Node):
         aliases: list[Argument] = []
 
         def alias(tensor: Tensor) -> Argument:
-            (made,) = sweep.arguments([tensor])
-            aliases.append(made)
-            return made
+            aliases.append(sweep.argument(tensor))
+            return aliases[-1]
 
         args = [_mapped(a, alias) for a in self.args]
         kwargs = {k: _mapped(v, alias) for k, v in self.kwargs.items()}
         result = out.outputs(sweep) if isinstance(out, Bundle) else sweep.output(out)
         outer = sweep.captured
-        sweep.captured = frozenset(id(t) for t in self.captured if t.node is not None)
+        sweep.captured = frozenset([id(t) for t in self.captured if t.node is not None])
         try:
             self.module.bwd(result, *args, **kwargs)  # type: ignore[attr-defined]
         finally:
@@ -373,7 +372,7 @@ def _captured(outs: list[Tensor], given: list[Tensor], began: int) -> list[Tenso
 def _tensors(value: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts, in order."""
     found: list[Tensor] = []
-    _mapped(value, lambda t: found.append(t))
+    _mapped(value, found.append)
     return found
 
 

@@ -108,7 +108,7 @@ class OpNode(Node):
         self.serial = next(serials)
 
     def run_bwd(self, out: TensorType, sweep: Sweep) -> None:
-        args = sweep.arguments(self.inputs)
+        args = [sweep.argument(t) for t in self.inputs]
         self.op.bwd(sweep.output(out), *args, **self.attrs)
         sweep.collect(self, args)
 
@@ -140,13 +140,12 @@ class Op(ABC):
         raise NotImplementedError(f"{self.name} has no bwd")
 
     def __call__(self, *args: Any, **attrs: Any) -> TensorType:
-        inputs: list[TensorType] = []
         arrays: list[Array] = []
         wanted = False
-        for arg in args:
+        for i, arg in enumerate(args):
             if not isinstance(arg, Tensor):
                 arg = constant(arg, args)
-            inputs.append(arg)
+                args = (*args[:i], arg, *args[i + 1 :])
             arrays.append(arg.data)
             if arg.requires_grad:
                 wanted = True
@@ -161,13 +160,13 @@ class Op(ABC):
         if type(data) is not np.ndarray:
             data = np.asarray(data)
         if data.dtype is FLOAT64 and not self.chooses_dtype:
-            narrowed = _narrow(inputs)
+            narrowed = _narrow(args)
             if narrowed is not None:
                 return self(*narrowed, **attrs)
         out = Tensor.of(data)
         if wanted and self.differentiable and state.recording and data.dtype.kind in "fc":
             out.requires_grad = True
-            out.node = OpNode(self, tuple([i.origin for i in inputs]), attrs)
+            out.node = OpNode(self, tuple([a.origin for a in args]), attrs)
         return out
 
     def __repr__(self) -> str:
@@ -190,21 +189,22 @@ def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
     integer and they are. A float64 array that meets float32 Tensors becomes float32: nothing
     widens silently.
     """
+    if isinstance(value, np.generic):  # NumPy's numbers are as weak as Python's
+        value = value.item()
+    if isinstance(value, bool):
+        return Tensor.of(np.array(value))
     met = [a.data.dtype for a in args if isinstance(a, Tensor)]
-    floats = [d for d in met if d.kind in "fc"]
-    if isinstance(value, bool | np.bool_):
-        return Tensor.of(np.asarray(value))
-    if isinstance(value, int | np.integer):
-        numeric = floats or [d for d in met if d.kind in "iu"]
-        return Tensor.of(np.asarray(int(value), dtype=numeric[0] if numeric else None))
-    if isinstance(value, float | np.floating):
-        return Tensor.of(np.asarray(float(value), dtype=floats[0] if floats else FLOAT32))
-    if isinstance(value, np.ndarray) and value.dtype is FLOAT64 and floats:
-        return Tensor.of(value.astype(floats[0], copy=False))
+    dtype = next((d for d in met if d.kind in "fc"), None)
+    if isinstance(value, float):
+        return Tensor.of(np.array(value, dtype or FLOAT32))
+    if isinstance(value, int):
+        return Tensor.of(np.array(value, dtype or next((d for d in met if d.kind in "iu"), None)))
+    if isinstance(value, np.ndarray) and value.dtype is FLOAT64 and dtype is not None:
+        return Tensor.of(value.astype(dtype, copy=False))
     return Tensor(value)
 
 
-def _narrow(inputs: list[TensorType]) -> list[TensorType] | None:
+def _narrow(inputs: tuple[TensorType, ...]) -> list[TensorType] | None:
     """Inputs to use instead when NumPy made float64 out of none; None if one is float64.
 
     NumPy's float32 * int64, int64 / int64 and exp(int64) are float64; here, as in PyTorch, they

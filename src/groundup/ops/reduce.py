@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
 
-# np.sum without its Python layer, which costs as much as a small sum.
+# np.sum, max and min without their Python layer, which costs as much as a small sum.
 total: Callable[..., Array] = np.add.reduce
+largest: Callable[..., Array] = np.maximum.reduce
+smallest: Callable[..., Array] = np.minimum.reduce
 
 
 def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -72,8 +74,7 @@ class Amax(Op):
     """The largest entry. Ties share the gradient evenly (PyTorch's amax)."""
 
     def forward(self, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
-        largest: Array = np.max(x, axis=axis, keepdims=keepdims)
-        return largest
+        return largest(x, axis=axis, keepdims=keepdims)
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: Axis = None, keepdims: bool = False) -> None:
         share_among_ties(out, x, axis)
@@ -83,8 +84,7 @@ class Amin(Op):
     """The smallest entry. Ties share the gradient evenly (PyTorch's amin)."""
 
     def forward(self, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
-        smallest: Array = np.min(x, axis=axis, keepdims=keepdims)
-        return smallest
+        return smallest(x, axis=axis, keepdims=keepdims)
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: Axis = None, keepdims: bool = False) -> None:
         share_among_ties(out, x, axis)
