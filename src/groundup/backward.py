@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,17 +25,63 @@ class Argument(Tensor):
     source: Tensor
 
     @property
+    def g(self) -> Any:
+        refuse_read()
+
+    @g.setter
+    def g(self, value: Value | None) -> None:
+        gradient = contribution(value)
+        self._g = gradient if self._g is None else self._g + gradient
+
+    @property
     def origin(self) -> Tensor:
         return self.source
 
 
-class Output(Argument):
+class Output(Tensor):
     """What a `bwd` gets for the output: its value, and in `.g` the gradient that arrived."""
 
-    __slots__ = ()
+    __slots__ = ("source",)
+
+    source: Tensor
+
+    @property
+    def g(self) -> Any:
+        return self._g
+
+    @g.setter
+    def g(self, value: Value | None) -> None:
+        raise GradientError(
+            f"{running()}: bwd sets out.g, which is what arrived from behind; contribute to the "
+            "inputs instead: inp.g = ..."
+        )
+
+    @property
+    def origin(self) -> Tensor:
+        return self.source
 
 
-Alias = TypeVar("Alias", bound=Argument)
+def contribution(value: Value | None) -> Tensor:
+    """What a bwd assigned to a `.g`, as a Tensor."""
+    if value is None:
+        raise GradientError(
+            f"{running()}: bwd sets a gradient to None; leave it out where it is zero"
+        )
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def refuse_read() -> NoReturn:
+    """Raise: inside a bwd the gradients of inputs and parameters are not there to be read."""
+    raise GradientError(
+        f"{running()}: bwd reads the gradient of an input or parameter, which is still being "
+        "added up. Write `x.g = v`, never `x.g += v`: in a bwd every assignment adds v"
+    )
+
+
+def running() -> str:
+    """The name of the step whose bwd is running."""
+    sweep = state.sweep
+    return sweep.step.name if sweep is not None and sweep.step is not None else "backward"
 
 
 class Sweep:
@@ -49,38 +95,40 @@ class Sweep:
         self.captured: frozenset[int] = frozenset()
         self.step: Node | None = None
 
-    def run(self, roots: Sequence[tuple[Tensor, Tensor]], create_graph: bool) -> list[Tensor]:
-        """Walk back from the roots, each with its gradient; return all tensors reached."""
-        reached, leaves = _reached([root for root, _ in roots])
-        for root, gradient in roots:
-            self.add(root, gradient)
-        recording, outer = state.recording, state.sweep
-        state.recording, state.sweep = create_graph, self
+    def run(
+        self, root: Tensor, gradient: Tensor, computed: list[Tensor], create_graph: bool
+    ) -> None:
+        """Walk back from the root, whose gradient is given, through what was computed."""
+        self.add(root, gradient)
+        before, state.recording = state.recording, create_graph
+        outer, state.sweep = state.sweep, self
         try:
             with quiet():
-                for out in reached:
+                for out in computed:
                     node = out.node
                     if id(out) in self.grads and node is not None:
                         self.step = node
                         _check_unwritten(node)
                         node.run_bwd(out, self)
         finally:
-            state.recording, state.sweep = recording, outer
-        return reached + leaves
+            state.recording, state.sweep = before, outer
 
     # What nodes use
 
     def argument(self, tensor: Tensor) -> Argument:
         """An alias with an empty `.g`."""
-        return _alias(Argument, tensor)
+        alias = Argument.of(tensor.data)
+        alias.requires_grad, alias.node, alias.source = tensor.requires_grad, tensor.node, tensor
+        return alias
 
     def output(self, out: Tensor, gradient: Tensor | None = None) -> Output:
         """An alias of the output that carries the gradient that arrived."""
-        alias = _alias(Output, out)
+        alias = Output.of(out.data)
+        alias.requires_grad, alias.node, alias.source = out.requires_grad, out.node, out
         alias._g = self.grads[id(out)] if gradient is None else gradient
         return alias
 
-    def collect(self, node: Node, args: Sequence[Argument]) -> None:
+    def collect(self, args: Sequence[Argument]) -> None:
         """Take what a bwd left in its arguments' `.g`."""
         for arg in args:
             if arg._g is not None and arg.requires_grad:
@@ -108,9 +156,8 @@ class Sweep:
             given if extra < 0 else tuple(1 if i in stretched else n for i, n in enumerate(given))
         )
         if extra < 0 or summed[extra:] != shape:
-            step = self.step.name if self.step is not None else "backward"
             raise ShapeError(
-                f"{step}: bwd contributed a gradient of shape {given} to a tensor of shape "
+                f"{running()}: bwd contributed a gradient of shape {given} to a tensor of shape "
                 f"{shape}. A gradient has its tensor's shape, or one that the tensor broadcasts "
                 "to; is a transpose or a sum missing?"
             )
@@ -120,45 +167,17 @@ class Sweep:
 
     def before_read(self, tensor: Tensor) -> None:
         """Refuse to read a gradient that is still being added up."""
-        if type(tensor) is Argument or (tensor.requires_grad and self._counts(tensor)):
-            self._refuse_read()
+        if tensor.requires_grad and (tensor.node is None or id(tensor) in self.captured):
+            refuse_read()
 
     def takes(self, tensor: Tensor, value: Value | None) -> bool:
         """Whether `tensor.g = value` in a bwd is a contribution (and if so, take it)."""
-        if isinstance(tensor, Argument):
-            if isinstance(tensor, Output):
-                raise GradientError(
-                    f"{self._name()}: bwd sets out.g, which is what arrived from behind; "
-                    "contribute to the inputs instead: inp.g = ..."
-                )
-            gradient = self._contribution(value)
-            tensor._g = gradient if tensor._g is None else tensor._g + gradient
+        if not tensor.requires_grad:
+            return isinstance(tensor, Parameter)  # frozen: nothing to learn
+        if tensor.node is None or id(tensor) in self.captured:
+            self.add(tensor, contribution(value))
             return True
-        if tensor.requires_grad:
-            if not self._counts(tensor):
-                return False
-            self.add(tensor, self._contribution(value))
-            return True
-        return isinstance(tensor, Parameter)  # frozen: nothing to learn
-
-    def _counts(self, tensor: Tensor) -> bool:
-        return tensor.node is None or id(tensor) in self.captured
-
-    def _contribution(self, value: Value | None) -> Tensor:
-        if value is None:
-            raise GradientError(
-                f"{self._name()}: bwd sets a gradient to None; leave it out where it is zero"
-            )
-        return as_tensor(value)
-
-    def _refuse_read(self) -> NoReturn:
-        raise GradientError(
-            f"{self._name()}: bwd reads the gradient of an input or parameter, which is still "
-            "being added up. Write `x.g = v`, never `x.g += v`: in a bwd every assignment adds v"
-        )
-
-    def _name(self) -> str:
-        return self.step.name if self.step is not None else "backward"
+        return False
 
 
 def backward(
@@ -169,17 +188,25 @@ def backward(
     create_graph: bool = False,
 ) -> None:
     """See `Tensor.backward`."""
+    gradient = _cotangent(loss, gradient)
+    computed, leaves = _reached(loss)
+    before = {id(t): t._g for t in leaves} if accumulate else {}
+    # Cleared first: the memory of the last step's gradients is free for this one's.
+    for tensor in computed:
+        tensor._g = None
+    for tensor in leaves:
+        tensor._g = None
     sweep = Sweep()
-    reached = sweep.run([(loss, _cotangent(loss, gradient))], create_graph)
+    sweep.run(loss, gradient, computed, create_graph)
     shared: set[int] = set()
-    for tensor in reached:
+    for tensor in computed:
+        tensor._g = sweep.grads.get(id(tensor))
+    for tensor in leaves:
         found = sweep.grads.get(id(tensor))
-        if tensor.node is None:
-            if found is not None and not create_graph:
-                found = _owned(found, shared)
-            if accumulate and tensor._g is not None:
-                found = tensor._g if found is None else tensor._g + found
-        tensor._g = found
+        if found is not None and not create_graph:
+            found = _owned(found, shared)
+        old = before.get(id(tensor))
+        tensor._g = found if old is None else old if found is None else old + found
 
 
 def grad(
@@ -205,7 +232,7 @@ def grad(
         if not tensor.requires_grad:
             raise GradientError(f"grad: input {i} of shape {tensor.shape} requires no gradient")
     sweep = Sweep()
-    sweep.run([(out, _cotangent(out, gradient))], create_graph)
+    sweep.run(out, _cotangent(out, gradient), _reached(out)[0], create_graph)
     found = (sweep.grads.get(id(t)) for t in inputs)
     return [
         Tensor.of(np.zeros_like(t.data)) if g is None else g
@@ -216,12 +243,11 @@ def grad(
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Compute without recording: nothing made inside requires a gradient. Also a decorator."""
-    recording = state.recording
-    state.recording = False
+    before, state.recording = state.recording, False
     try:
         yield
     finally:
-        state.recording = recording
+        state.recording = before
 
 
 @contextmanager
@@ -230,31 +256,19 @@ def autograd_only() -> Iterator[None]:
 
     What a hand-written rule is checked against.
     """
-    own_rules = state.own_rules
-    state.own_rules = False
+    before, state.own_rules = state.own_rules, False
     try:
         yield
     finally:
-        state.own_rules = own_rules
+        state.own_rules = before
 
 
-def _alias(kind: type[Alias], source: Tensor) -> Alias:
-    alias = kind.__new__(kind)
-    alias.data = source.data
-    alias.requires_grad = source.requires_grad
-    alias.node = source.node
-    alias.written = 0
-    alias._g = None
-    alias.source = source
-    return alias
-
-
-def _reached(roots: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Computed tensors in backward order, and leaves, that the roots were computed from."""
+def _reached(root: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Computed tensors in backward order, and leaves, that a tensor was computed from."""
     computed: list[tuple[int, Tensor]] = []
     leaves: list[Tensor] = []
     seen: set[int] = set()
-    stack = list(roots)
+    stack = [root]
     while stack:
         tensor = stack.pop()
         if id(tensor) in seen:
@@ -294,7 +308,7 @@ def _cotangent(out: Tensor, gradient: Value | None) -> Tensor:
                 f"backward from shape {out.shape}: only a single number has an obvious gradient; "
                 "reduce it (a loss), or pass backward(gradient) of that shape"
             )
-        return Tensor.of(np.ones_like(out.data))
+        return Tensor.of(np.ones(out.shape, out.dtype))
     gradient = as_tensor(gradient)
     if gradient.shape != out.shape:
         raise ShapeError(f"backward: the tensor has shape {out.shape}, gradient {gradient.shape}")
@@ -304,7 +318,7 @@ def _cotangent(out: Tensor, gradient: Value | None) -> Tensor:
 def _owned(gradient: Tensor, shared: set[int]) -> Tensor:
     """A leaf's gradient in memory of its own, so that changing it in place changes no other."""
     array: Array = gradient.data
-    if array.base is not None or id(array) in shared:
-        array = array.copy()
-    shared.add(id(array))
-    return Tensor.of(array)
+    if array.base is None and type(gradient) is Tensor and id(array) not in shared:
+        shared.add(id(array))
+        return gradient
+    return Tensor.of(array.copy())

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from groundup import ops
 from groundup.errors import LabelError, ShapeError
-from groundup.ops.base import Array, Axis
+from groundup.ops.base import Array, Axis, constant
 from groundup.tensor import Tensor, Value, as_tensor
 
 
@@ -17,12 +17,12 @@ def concatenate(tensors: Sequence[Value], axis: int = 0) -> Tensor:
     """Join tensors along an existing axis. All other lengths must agree."""
     if not tensors:
         raise ShapeError("concatenate: the list of tensors is empty")
-    return ops.concatenate(*(as_tensor(t) for t in tensors), axis=axis)
+    return ops.concatenate(*tensors, axis=axis)
 
 
 def stack(tensors: Sequence[Value], axis: int = 0) -> Tensor:
     """Join tensors of equal shape along a new axis."""
-    given = [as_tensor(t) for t in tensors]
+    given = [t if isinstance(t, Tensor) else constant(t, tuple(tensors)) for t in tensors]
     if len({t.shape for t in given}) > 1:
         raise ShapeError(f"stack: the shapes differ: {[t.shape for t in given]}")
     return concatenate([t.unsqueeze(axis) for t in given], axis)
@@ -77,7 +77,7 @@ def check_labels(labels: Array, classes: int) -> None:
             f"class labels are integers; these are {labels.dtype}: convert with .astype(np.int64)"
         )
     # As unsigned numbers negative labels are huge: one comparison finds both kinds.
-    if labels.size and labels.view(f"u{labels.itemsize}").max() >= classes:
+    if labels.size and labels.view(labels.dtype.str.replace("i", "u")).max() >= classes:
         wrong = np.argwhere((labels < 0) | (labels >= classes))
         place = tuple(int(i) for i in wrong[0])
         raise LabelError(

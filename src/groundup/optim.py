@@ -61,8 +61,8 @@ class Optimizer(ABC):
         self.steps += 1
         with no_grad(), quiet():
             for i, p in enumerate(self.params):
-                if p.requires_grad and p._g is not None:
-                    self.update(i, p, p._g)
+                if p.requires_grad and p.g is not None:
+                    self.update(i, p, p.g)
 
     def zeros(self, name: str) -> list[Tensor]:
         """A new state of zeros in the parameters' shapes."""

@@ -176,7 +176,8 @@ class Tensor:
         array = value.data if isinstance(value, Tensor) else as_array(value)
         if array.shape != self.data.shape:
             raise ShapeError(f"assign: the tensor has shape {self.shape}, the value {array.shape}")
-        np.copyto(self.data, array, casting="same_kind")
+        with base.quiet():
+            np.copyto(self.data, array, casting="same_kind")
         self.written = next(base.serials)
         return self
 
@@ -287,7 +288,8 @@ class Tensor:
         return (copyreg.__newobj__, (type(self),), (self.data, self.requires_grad, g))  # type: ignore[attr-defined]
 
     def __setstate__(self, saved: tuple[Array, bool, Tensor | None]) -> None:
-        self.data, self.requires_grad, self._g = saved
+        data, self.requires_grad, self._g = saved
+        self.data = as_array(data)
         self.node = None
         self.written = 0
 
@@ -580,20 +582,18 @@ class Tensor:
 
     def softmax(self, axis: int = -1) -> Tensor:
         """exp(x) / sum(exp(x)) along an axis, stable."""
-        e = (self - self.amax(axis, keepdims=True).detach()).exp()
-        return e / e.sum(axis, keepdims=True)
+        return ops.softmax(self, axis=axis)
 
     def log_softmax(self, axis: int = -1) -> Tensor:
         """The logarithm of `softmax`, without forming it."""
-        shifted = self - self.amax(axis, keepdims=True).detach()
-        return shifted - shifted.exp().sum(axis, keepdims=True).log()
+        return ops.log_softmax(self, axis=axis)
 
     # Shapes
 
     @property
     def T(self) -> Tensor:
         """All axes reversed."""
-        return ops.transpose(self, axes=tuple(range(self.ndim))[::-1])
+        return ops.transpose(self, axes=_REVERSED[self.data.ndim])
 
     @property
     def mT(self) -> Tensor:
@@ -715,6 +715,9 @@ class Buffer(Tensor):
 
 base.Tensor = Tensor
 
+# The axes of n dimensions in reverse, for every n that NumPy has.
+_REVERSED = tuple(tuple(range(n))[::-1] for n in range(65))
+
 
 def as_array(data: Value, dtype: npt.DTypeLike | None = None) -> Array:
     """The NumPy array of a value: float32 from Python floats, an array's own dtype otherwise."""
@@ -727,13 +730,18 @@ def as_array(data: Value, dtype: npt.DTypeLike | None = None) -> Array:
             array = np.asarray(data)
         except ValueError as error:
             raise ShapeError(f"not an array: {error}") from error
-        if array.dtype is FLOAT64:
-            array = array.astype(np.float32)
+        if array.dtype is FLOAT64 and dtype is None:
+            dtype = FLOAT32
     if array.dtype.kind not in "biufc":
         raise DtypeError(
             f"a Tensor holds numbers; this is {array.dtype} ({type(data).__name__}): {data!r:.80}"
         )
-    return array if dtype is None else array.astype(dtype, copy=False)
+    if dtype is not None and array.dtype != dtype:
+        with base.quiet():
+            array = array.astype(dtype)
+    # Of NumPy's equal dtypes there is one that ops know by identity; pickles have another.
+    own = np.dtype(array.dtype.type)
+    return array.view(own) if array.dtype == own and array.dtype is not own else array
 
 
 def as_tensor(value: Value) -> Tensor:

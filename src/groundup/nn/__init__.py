@@ -3,22 +3,23 @@
 from groundup.nn import init as init
 from groundup.nn.layers import (
     Dropout as Dropout,
+    Flatten as Flatten,
+    Gelu as Gelu,
+    LeakyRelu as LeakyRelu,
+    Lin as Lin,
+    Linear as Linear,
+    Mask as Mask,
+    Relu as Relu,
+    Sequential as Sequential,
+    Sigmoid as Sigmoid,
+    Tanh as Tanh,
 )
-from groundup.nn.layers import Flatten as Flatten
-from groundup.nn.layers import Gelu as Gelu
-from groundup.nn.layers import LeakyRelu as LeakyRelu
-from groundup.nn.layers import Lin as Lin
-from groundup.nn.layers import Linear as Linear
-from groundup.nn.layers import Mask as Mask
-from groundup.nn.layers import Relu as Relu
-from groundup.nn.layers import Sequential as Sequential
-from groundup.nn.layers import Sigmoid as Sigmoid
-from groundup.nn.layers import Tanh as Tanh
-from groundup.nn.losses import BinaryCrossEntropyWithLogits as BinaryCrossEntropyWithLogits
-from groundup.nn.losses import CrossEntropy as CrossEntropy
-from groundup.nn.losses import Loss as Loss
-from groundup.nn.losses import Mae as Mae
-from groundup.nn.losses import Mse as Mse
+from groundup.nn.losses import (
+    BinaryCrossEntropyWithLogits as BinaryCrossEntropyWithLogits,
+    CrossEntropy as CrossEntropy,
+    Loss as Loss,
+    Mae as Mae,
+    Mse as Mse,
+)
 from groundup.nn.module import Module as Module
-from groundup.tensor import Buffer as Buffer
-from groundup.tensor import Parameter as Parameter
+from groundup.tensor import Buffer as Buffer, Parameter as Parameter

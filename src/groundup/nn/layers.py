@@ -10,8 +10,7 @@ import numpy as np
 
 from groundup.errors import DtypeError, GroundupError, ShapeError
 from groundup.functions import where
-from groundup.generator import Generator
-from groundup.generator import default as default_generator
+from groundup.generator import Generator, default as default_generator
 from groundup.nn import init
 from groundup.nn.module import Module
 from groundup.tensor import Parameter, Tensor, Value
@@ -56,12 +55,12 @@ class Linear(Module):
     def bwd(self, out: Tensor, inp: Tensor) -> None:
         if inp.requires_grad:
             inp.g = out.g @ self.w.T
-        # One row for each example, whatever the leading axes.
-        x = inp.reshape(-1, inp.shape[-1])
-        g = out.g.reshape(-1, out.shape[-1])
+        x, g = inp, out.g
+        if inp.ndim != 2:  # one row for each example, whatever the leading axes
+            x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
         self.w.g = x.T @ g
         if self.b is not None:
-            self.b.g = g.sum(0)
+            self.b.g = g.sum(0, keepdims=self.b.ndim == 2)
 
     def _check(self, inp: Tensor) -> None:
         n_in, n_out = self.w.shape
@@ -250,13 +249,15 @@ class Dropout(Module):
         if not 0 <= p < 1:
             raise GroundupError(f"Dropout: p is a probability with 0 <= p < 1, not {p}")
         self.p = p
-        self.generator = generator or default_generator
+        # None, not the default generator itself: a deep copy would get a generator of its own.
+        self.generator = generator
         self.mask = Mask(1 / (1 - p))
 
     def forward(self, inp: Tensor) -> Any:
         if not self.training or self.p == 0:
             return inp
-        return self.mask(inp, self.generator.uniform(*inp.shape) >= self.p)
+        generator = self.generator or default_generator
+        return self.mask(inp, generator.uniform(*inp.shape) >= self.p)
 
     def extra_repr(self) -> str:
         return f"{self.p:g}"

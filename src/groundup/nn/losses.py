@@ -182,7 +182,8 @@ class BinaryCrossEntropyWithLogits(Loss):
                 f"{high:g}"
             )
         # log(1 + exp(-inp)) = max(-inp, 0) + log(1 + exp(-|inp|))
-        softplus = (-inp).relu() + (-inp.abs()).exp().log1p()
+        # maximum and not relu: at 0 its halves make the sum's derivative, -1/2
+        softplus = (-inp).maximum(0.0) + (-inp.abs()).exp().log1p()
         losses = (1.0 - y) * inp + self._slope(inp, y) * softplus
         return self.reduced(losses)
 
@@ -192,7 +193,7 @@ class BinaryCrossEntropyWithLogits(Loss):
         # d softplus(-inp) = sigmoid(inp) - 1
         inp.g = ((1.0 - y) + self._slope(inp, y) * (inp.sigmoid() - 1.0)) * arrived
         if targ.requires_grad:
-            softplus = (-inp).relu() + (-inp.abs()).exp().log1p()
+            softplus = (-inp).maximum(0.0) + (-inp.abs()).exp().log1p()
             d_slope = 0.0 if self.pos_weight is None else self.pos_weight.cast(inp.dtype) - 1.0
             targ.g = ((d_slope * softplus - inp) * arrived).reshape(targ.shape)
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from groundup.backward import Argument, Sweep
 from groundup.errors import StateError
-from groundup.ops.base import Array, Node, quiet, serials, state
+from groundup.nn.step import as_one_step
+from groundup.ops.base import Array, quiet, serials, state
 from groundup.tensor import Buffer, Parameter, Tensor
 
 
@@ -42,19 +42,26 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward: write one")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        args = tuple([self._accept(a, args) if isinstance(a, np.ndarray) else a for a in args])
+        for i, arg in enumerate(args):
+            if isinstance(arg, np.ndarray):
+                args = (*args[:i], self._accept(arg, args), *args[i + 1 :])
         for name, value in kwargs.items():
             if isinstance(value, np.ndarray):
                 kwargs[name] = self._accept(value, args)
-        with quiet():
-            if not (self._has_bwd and state.recording and state.own_rules):
-                out = self.forward(*args, **kwargs)
-            else:
-                began = next(serials)
-                out = _as_one_step(self, self.forward(*args, **kwargs), args, kwargs, began)
+        if not state.quiet:
+            with quiet():
+                out = self._run(args, kwargs)
+        else:
+            out = self._run(args, kwargs)
         for hook in self.__dict__.get("_forward_hooks", ()):
             hook(self, args, out)
         return out
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not (self._has_bwd and state.recording and state.own_rules):
+            return self.forward(*args, **kwargs)
+        began = next(serials)
+        return as_one_step(self, self.forward(*args, **kwargs), args, kwargs, began)
 
     def _accept(self, array: Array, args: tuple[Any, ...]) -> Tensor:
         """A plain array as a Tensor; a floating-point one in the dtype of what it meets here."""
@@ -225,166 +232,3 @@ def _members(module: Module, path: str, seen: set[int]) -> Iterator[tuple[str, T
             yield name, member
             if isinstance(member, Module):
                 yield from _members(member, name + ".", seen)
-
-
-# A module with a bwd of its own as one step of the record
-
-
-class ModuleNode(Node):
-    """A call of a module whose hand-written bwd is the rule."""
-
-    __slots__ = ("args", "captured", "kwargs", "module")
-
-    def __init__(
-        self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any], captured: list[Tensor]
-    ):
-        self.module, self.args, self.kwargs = module, args, kwargs
-        self.captured = captured
-        self.inputs = (*_tensors((args, kwargs)), *captured)
-        self.serial = next(serials)
-
-    def run_bwd(self, out: Tensor, sweep: Sweep) -> None:
-        """Call the module's bwd with aliases, and take what it contributed."""
-        aliases: list[Argument] = []
-
-        def alias(tensor: Tensor) -> Argument:
-            aliases.append(sweep.argument(tensor))
-            return aliases[-1]
-
-        args = [_mapped(a, alias) for a in self.args]
-        kwargs = {k: _mapped(v, alias) for k, v in self.kwargs.items()}
-        result = out.outputs(sweep) if isinstance(out, Bundle) else sweep.output(out)
-        outer = sweep.captured
-        sweep.captured = frozenset([id(t) for t in self.captured if t.node is not None])
-        try:
-            self.module.bwd(result, *args, **kwargs)  # type: ignore[attr-defined]
-        finally:
-            sweep.captured = outer
-        sweep.collect(self, aliases)
-
-    @property
-    def name(self) -> str:
-        return type(self.module).__name__
-
-
-class PickNode(Node):
-    """One of several outputs of a module: it hands its gradient to the bundle."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, bundle: Bundle, index: int):
-        self.inputs, self.index = (bundle,), index
-        self.serial = next(serials)
-
-    def run_bwd(self, out: Tensor, sweep: Sweep) -> None:
-        """Keep the gradient for when all outputs have theirs."""
-        (bundle,) = self.inputs
-        sweep.parts.setdefault(id(bundle), {})[self.index] = sweep.grads[id(out)]
-        sweep.grads.setdefault(id(bundle), bundle)
-
-    @property
-    def name(self) -> str:
-        (bundle,) = self.inputs
-        return bundle.node.name if bundle.node is not None else "output"
-
-
-class Bundle(Tensor):
-    """All outputs of a module that returns several tensors, as one tensor of the record."""
-
-    __slots__ = ("arrays", "result")
-
-    arrays: list[Array]
-    result: Any  # what forward returned, with a tensor's place in `arrays` for each tensor
-
-    def pick(self, index: int) -> Tensor:
-        """An output as a tensor of its own."""
-        out = Tensor.of(self.arrays[index])
-        if out.dtype.kind in "fc":
-            out.requires_grad = True
-            out.node = PickNode(self, index)
-        return out
-
-    def outputs(self, sweep: Sweep) -> Any:
-        """What bwd gets as `out`: forward's result, each tensor with its gradient or zeros."""
-        found = sweep.parts[id(self)]
-
-        def with_gradient(place: _Place) -> Tensor:
-            gradient = found.get(place.index)
-            if gradient is None:
-                gradient = Tensor.of(np.zeros_like(self.arrays[place.index]))
-            return sweep.output(self.pick(place.index), gradient)
-
-        return _mapped(self.result, with_gradient, _Place)
-
-
-class _Place:
-    def __init__(self, index: int):
-        self.index = index
-
-
-def _as_one_step(
-    module: Module, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: int
-) -> Any:
-    """Forward's result as the output of a single step, whose rule is the module's bwd."""
-    outs, given = _tensors(result), _tensors((args, kwargs))
-    captured = _captured(outs, given, began)
-    if captured is None:  # forward went through plain NumPy
-        captured = [p for p in module.parameters() if p.requires_grad]
-    if not captured and not any(t.requires_grad for t in given):
-        return result
-    node = ModuleNode(module, args, kwargs, captured)
-    if isinstance(result, Tensor):
-        if result.data.dtype.kind not in "fc":
-            return result
-        out = Tensor.of(result.data)
-        out.requires_grad, out.node = True, node
-        return out
-    bundle = Bundle.of(np.empty(0, np.float32))
-    bundle.requires_grad, bundle.node = True, node
-    bundle.arrays = [t.data for t in outs]
-    places = iter(range(len(outs)))
-    bundle.result = _mapped(result, lambda _: _Place(next(places)))
-    return _mapped(bundle.result, lambda place: bundle.pick(place.index), _Place)
-
-
-def _captured(outs: list[Tensor], given: list[Tensor], began: int) -> list[Tensor] | None:
-    """The tensors, besides the arguments, that a forward which began at a serial used.
-
-    None if no output was computed by recorded ops.
-    """
-    seen = {id(t) for t in given}
-    found: list[Tensor] = []
-    recorded = False
-    stack = list(outs)
-    while stack:
-        tensor = stack.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        if tensor.node is not None and tensor.node.serial > began:
-            recorded = True
-            stack.extend(tensor.node.inputs)
-        elif tensor.requires_grad:
-            found.append(tensor)
-    return found if recorded else None
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """The tensors in nested tuples, lists and dicts, in order."""
-    found: list[Tensor] = []
-    _mapped(value, found.append)
-    return found
-
-
-def _mapped(value: Any, function: Callable[[Any], Any], kind: type = Tensor) -> Any:
-    """A nested structure with function applied to each member of a kind."""
-    if isinstance(value, kind):
-        return function(value)
-    if isinstance(value, tuple):
-        made = [_mapped(v, function, kind) for v in value]
-        return type(value)(*made) if hasattr(value, "_fields") else tuple(made)
-    if isinstance(value, list):
-        return [_mapped(v, function, kind) for v in value]
-    if isinstance(value, dict):
-        return {k: _mapped(v, function, kind) for k, v in value.items()}
-    return value

@@ -110,7 +110,7 @@ class OpNode(Node):
     def run_bwd(self, out: TensorType, sweep: Sweep) -> None:
         args = [sweep.argument(t) for t in self.inputs]
         self.op.bwd(sweep.output(out), *args, **self.attrs)
-        sweep.collect(self, args)
+        sweep.collect(args)
 
     @property
     def name(self) -> str:
@@ -142,10 +142,12 @@ class Op(ABC):
     def __call__(self, *args: Any, **attrs: Any) -> TensorType:
         arrays: list[Array] = []
         wanted = False
-        for i, arg in enumerate(args):
+        for arg in args:
             if not isinstance(arg, Tensor):
-                arg = constant(arg, args)
-                args = (*args[:i], arg, *args[i + 1 :])
+                args = tuple([a if isinstance(a, Tensor) else constant(a, args) for a in args])
+                arrays = [a.data for a in args]
+                wanted = any([a.requires_grad for a in args])  # noqa: C419 (a third of the time)
+                break
             arrays.append(arg.data)
             if arg.requires_grad:
                 wanted = True
@@ -165,8 +167,10 @@ class Op(ABC):
                 return self(*narrowed, **attrs)
         out = Tensor.of(data)
         if wanted and self.differentiable and state.recording and data.dtype.kind in "fc":
+            if state.sweep is not None:  # inside a bwd: the record is about what aliases stand for
+                args = tuple([a.origin for a in args])
             out.requires_grad = True
-            out.node = OpNode(self, tuple([a.origin for a in args]), attrs)
+            out.node = OpNode(self, args, attrs)
         return out
 
     def __repr__(self) -> str:
@@ -189,6 +193,10 @@ def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
     integer and they are. A float64 array that meets float32 Tensors becomes float32: nothing
     widens silently.
     """
+    if type(value) is float:  # much the most frequent
+        for a in args:
+            if isinstance(a, Tensor) and a.data.dtype.kind in "fc":
+                return Tensor.of(_number(value, a.data.dtype))
     if isinstance(value, np.generic):  # NumPy's numbers are as weak as Python's
         value = value.item()
     if isinstance(value, bool):
@@ -196,12 +204,26 @@ def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
     met = [a.data.dtype for a in args if isinstance(a, Tensor)]
     dtype = next((d for d in met if d.kind in "fc"), None)
     if isinstance(value, float):
-        return Tensor.of(np.array(value, dtype or FLOAT32))
+        return Tensor.of(_number(value, dtype or FLOAT32))
     if isinstance(value, int):
-        return Tensor.of(np.array(value, dtype or next((d for d in met if d.kind in "iu"), None)))
-    if isinstance(value, np.ndarray) and value.dtype is FLOAT64 and dtype is not None:
-        return Tensor.of(value.astype(dtype, copy=False))
-    return Tensor(value)
+        try:
+            known = dtype or next((d for d in met if d.kind in "iu"), None)
+            return Tensor.of(np.array(value, known))
+        except OverflowError:  # too large for the integers that it meets: compare it as it is
+            return Tensor(value)
+    made = Tensor(value)
+    if dtype is not None and made.data.dtype.kind == "f":
+        if isinstance(value, list | tuple) or made.data.dtype is FLOAT64:
+            return Tensor(value, dtype=dtype)
+    return made
+
+
+def _number(value: float, dtype: np.dtype[Any]) -> Array:
+    """A 0-d array; a number beyond the dtype's largest is infinity, without a warning."""
+    if -65504.0 <= value <= 65504.0:  # float16's largest
+        return np.array(value, dtype)
+    with quiet():
+        return np.array(value, dtype)
 
 
 def _narrow(inputs: tuple[TensorType, ...]) -> list[TensorType] | None:

@@ -33,26 +33,25 @@ def split_index(index: Any, shape: tuple[int, ...]) -> tuple[Pattern, list[Any]]
 
     A boolean mask becomes the index arrays of its true entries.
     """
+    parts = index if isinstance(index, tuple) else (index,)
     pattern: list[Any] = []
     arrays: list[Any] = []
-    parts: list[Any] = [
-        np.asarray(part) if isinstance(part, list | range) else part
-        for part in (index if isinstance(index, tuple) else (index,))
-    ]
-    used = [0 if p is None or p is Ellipsis else p.ndim if _is_mask(p) else 1 for p in parts]
     axis = 0  # the axis of the array that the next part is about
-    for part, uses in zip(parts, used, strict=True):
-        if part is None:
+    for part in parts:
+        if isinstance(part, list | range):
+            part = np.asarray(part)
+        if isinstance(part, slice):
+            bounds = (part.start, part.stop, part.step)
+            pattern.append(slice(*[b if b is None else operator.index(b) for b in bounds]))
+        elif part is None:
             pattern.append(part)
         elif part is Ellipsis:
             pattern.append(part)
-            axis += len(shape) - sum(used)
-        elif isinstance(part, slice):
-            bounds = (part.start, part.stop, part.step)
-            pattern.append(slice(*(b if b is None else operator.index(b) for b in bounds)))
+            axis += len(shape) - sum([_axes_used(p) for p in parts])
         elif isinstance(part, int | np.integer) and not isinstance(part, bool):
             pattern.append(int(part))
         elif _is_mask(part):
+            uses = part.ndim
             if part.shape != shape[axis : axis + uses]:
                 raise ShapeError(
                     f"a boolean index of shape {part.shape} does not fit shape {shape} "
@@ -60,7 +59,7 @@ def split_index(index: Any, shape: tuple[int, ...]) -> tuple[Pattern, list[Any]]
                 )
             pattern.extend([ARRAY] * uses)
             arrays.extend(np.nonzero(np.asarray(part)))
-        elif getattr(part, "dtype", np.dtype(bool)).kind in "iu":
+        elif getattr(part, "dtype", _NO_DTYPE).kind in "iu":
             pattern.append(ARRAY)
             arrays.append(part)
         elif getattr(part, "size", 1) == 0:  # an empty list has NumPy's default dtype
@@ -71,8 +70,18 @@ def split_index(index: Any, shape: tuple[int, ...]) -> tuple[Pattern, list[Any]]
                 "an index is made of integers, slices, None, ..., and integer or boolean "
                 f"arrays; {part!r:.60} is none of them"
             )
-        axis += uses
+        axis += _axes_used(part)
     return tuple(pattern), arrays
+
+
+_NO_DTYPE = np.dtype(object)
+
+
+def _axes_used(part: Any) -> int:
+    """How many axes of the indexed array a part of the index is about (besides Ellipsis)."""
+    if part is None or part is Ellipsis:
+        return 0
+    return part.ndim if _is_mask(part) else 1
 
 
 def _is_mask(part: Any) -> bool:

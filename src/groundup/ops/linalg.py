@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,8 @@ class Matmul(Op):
 
     def forward(self, x: Array, y: Array) -> Array:
         if x.ndim > 2 and y.ndim == 2 and x.shape[-1] == y.shape[0]:  # one product, not a loop
-            return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[1])
+            rows = math.prod(x.shape[:-1])
+            return (x.reshape(rows, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[1])
         return x @ y
 
     def bwd(self, out: Tensor, x: Tensor, y: Tensor) -> None:
@@ -45,7 +47,8 @@ class Matmul(Op):
         if y.requires_grad:
             if right.ndim == 2 and left.ndim > 2:
                 # Rows of all batches in one product: no (batch, in, out) array to sum over.
-                dy = left.reshape(-1, left.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+                rows = math.prod(left.shape[:-1])
+                dy = left.reshape(rows, left.shape[-1]).T @ g.reshape(rows, g.shape[-1])
             else:
                 dy = left.mT @ g
             y.g = dy.squeeze(-1) if y.ndim == 1 else dy

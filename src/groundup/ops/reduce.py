@@ -43,6 +43,8 @@ def kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
 
 def reduced_count(shape: tuple[int, ...], axis: Axis) -> int:
     """How many entries are reduced into one."""
+    if axis is None:
+        return math.prod(shape)
     return math.prod(shape[i] for i in axes_of(axis, len(shape)))
 
 
@@ -125,5 +127,34 @@ class Cumsum(Op):
         x.g = cumsum(out.g.flip(axis), axis=axis).flip(axis)
 
 
+class Softmax(Op):
+    """exp(x) / sum(exp(x)) along an axis, the largest entry taken out first so that nothing
+    overflows. The gradient is out * (g - sum(out * g)), from the output.
+    """
+
+    def forward(self, x: Array, *, axis: int) -> Array:
+        e = np.exp(x - largest(x, axis=axis, keepdims=True))
+        softmax: Array = e / total(e, axis=axis, keepdims=True)
+        return softmax
+
+    def bwd(self, out: Tensor, x: Tensor, *, axis: int) -> None:
+        weighted = out * out.g
+        x.g = weighted - out * weighted.sum(axis, keepdims=True)
+
+
+class LogSoftmax(Op):
+    """The logarithm of softmax, without forming it. The gradient is g - softmax(x) * sum(g)."""
+
+    def forward(self, x: Array, *, axis: int) -> Array:
+        shifted = x - largest(x, axis=axis, keepdims=True)
+        sums = total(np.exp(shifted), axis=axis, keepdims=True)
+        log_softmax: Array = shifted - np.log(sums)
+        return log_softmax
+
+    def bwd(self, out: Tensor, x: Tensor, *, axis: int) -> None:
+        x.g = out.g - out.exp() * out.g.sum(axis, keepdims=True)
+
+
+softmax, log_softmax = Softmax(), LogSoftmax()
 sum_, mean, cumsum = Sum(), Mean(), Cumsum()
 amax, amin, argmax, argmin = Amax(), Amin(), Argmax(), Argmin()
