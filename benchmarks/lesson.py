@@ -1,0 +1,97 @@
+"""The lesson's whole pass: forward, backward and all five gradients, against PyTorch eager.
+
+    python benchmarks/lesson.py
+
+50,000 x 784 inputs, 50 hidden units with ReLU, one output, mean squared error, float32. Every
+contender gets the same arrays, and its loss and gradients are checked against PyTorch's first.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from common import duration, interleave, machine, median, peak_memory, ratio
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from groundup.foundations import Gradients, forward_and_backward
+
+Array: TypeAlias = NDArray[np.float32]
+Pass: TypeAlias = Callable[[], tuple[float, Gradients]]
+
+N, I, H = 50_000, 784, 50
+ROUNDS = 21
+REFERENCE = "PyTorch eager"
+
+
+def problem() -> tuple[Array, ...]:
+    """x, y, w1, b1, w2, b2: pixels from 0 to 1, digits as labels, Kaiming-scaled weights."""
+    rng = np.random.default_rng(0)
+    x = rng.random((N, I), dtype=np.float32)
+    y = rng.integers(0, 10, N).astype(np.float32)
+    w1 = rng.standard_normal((I, H), dtype=np.float32) * np.float32((2 / I) ** 0.5)
+    w2 = rng.standard_normal((H, 1), dtype=np.float32) * np.float32((2 / H) ** 0.5)
+    return x, y, w1, np.zeros(H, np.float32), w2, np.zeros(1, np.float32)
+
+
+def torch_pass(x: Array, y: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Pass:
+    """The same pass by autograd, written as the lesson writes it."""
+    inputs = [torch.from_numpy(a.copy()).requires_grad_() for a in (w1, b1, w2, b2, x)]
+    tw1, tb1, tw2, tb2, tx = inputs
+    ty = torch.from_numpy(y)
+
+    def run() -> tuple[float, Gradients]:
+        out = (tx @ tw1 + tb1).relu() @ tw2 + tb2
+        loss = torch.nn.functional.mse_loss(out.squeeze(-1), ty)
+        gradients = torch.autograd.grad(loss, inputs)
+        return loss.item(), Gradients(*(gradient.numpy() for gradient in gradients))
+
+    return run
+
+
+def contenders(arrays: tuple[Array, ...]) -> dict[str, Pass]:
+    """What is timed, by name: each a call without arguments that returns (loss, Gradients)."""
+    return {
+        REFERENCE: torch_pass(*arrays),
+        "groundup.foundations": partial(forward_and_backward, *arrays),
+    }
+
+
+def deviation(run: Pass, reference: Pass) -> float:
+    """The largest difference of loss and gradients, each relative to its largest number."""
+    (loss, gradients), (loss_0, gradients_0) = run(), reference()
+    pairs: list[tuple[Any, Any]] = [(loss, loss_0), *zip(gradients, gradients_0, strict=True)]
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+
+
+def main() -> None:
+    console = Console()
+    console.print(machine(), highlight=False)
+    console.print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads")
+    runs = contenders(problem())
+    for name, run in runs.items():
+        if not (difference := deviation(run, runs[REFERENCE])) < 1e-4:
+            raise SystemExit(f"{name} differs from {REFERENCE} by {difference:.2g} of the largest")
+
+    seconds = interleave(runs, ROUNDS)
+    table = Table(title=f"{N} x {I} - {H} - 1, median of {ROUNDS}", title_justify="left")
+    table.add_column("pass")
+    table.add_column("time", justify="right")
+    table.add_column(f"faster than {REFERENCE}", justify="right")
+    for name, times in seconds.items():
+        table.add_row(name, duration(median(times)), f"{ratio(seconds[REFERENCE], times):.2f} x")
+    console.print(table)
+
+    peak = peak_memory(runs["groundup.foundations"])
+    dx = 4 * N * I
+    console.print(
+        f"groundup.foundations holds {peak / 1e6:.0f} MB at its peak, "
+        f"of which {dx / 1e6:.0f} MB are its result dx"
+    )
+
+
+if __name__ == "__main__":
+    main()
