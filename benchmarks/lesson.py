@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+import groundup as gu
+from groundup import nn
 from groundup.foundations import Gradients, forward_and_backward
 
 Array: TypeAlias = NDArray[np.float32]
@@ -25,6 +27,7 @@ Pass: TypeAlias = Callable[[], tuple[float, Gradients]]
 N, I, H = 50_000, 784, 50
 ROUNDS = 21
 REFERENCE = "PyTorch eager"
+MODULES = "groundup modules"
 
 
 def problem() -> tuple[Array, ...]:
@@ -52,11 +55,43 @@ def torch_pass(x: Array, y: Array, w1: Array, b1: Array, w2: Array, b2: Array) -
     return run
 
 
+def module_pass(x: Array, y: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Pass:
+    """The same pass by groundup's layers, each of which has a hand-written bwd."""
+    tx = gu.Tensor(x, requires_grad=True)
+    layers = [nn.Lin(w1.copy(), b1.copy()), nn.Relu(), nn.Lin(w2.copy(), b2.copy())]
+    model, mse = nn.Sequential(*layers), nn.Mse()
+
+    def run() -> tuple[float, Gradients]:
+        loss = mse(model(tx), y)
+        loss.backward()
+        wanted = (layers[0].w, layers[0].b, layers[2].w, layers[2].b, tx)
+        return loss.item(), Gradients(*(tensor.g.numpy() for tensor in wanted))
+
+    return run
+
+
+def autograd_pass(x: Array, y: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Pass:
+    """The same pass by groundup's autograd, without any layer."""
+    wanted = [gu.Tensor(a.copy(), requires_grad=True) for a in (w1, b1, w2, b2)]
+    tw1, tb1, tw2, tb2 = wanted
+    wanted.append(tx := gu.Tensor(x, requires_grad=True))
+
+    def run() -> tuple[float, Gradients]:
+        out = (tx @ tw1 + tb1).relu() @ tw2 + tb2
+        loss = ((out.squeeze(-1) - y) ** 2).mean()
+        loss.backward()
+        return loss.item(), Gradients(*(tensor.g.numpy() for tensor in wanted))
+
+    return run
+
+
 def contenders(arrays: tuple[Array, ...]) -> dict[str, Pass]:
     """What is timed, by name: each a call without arguments that returns (loss, Gradients)."""
     return {
         REFERENCE: torch_pass(*arrays),
         "groundup.foundations": partial(forward_and_backward, *arrays),
+        MODULES: module_pass(*arrays),
+        "groundup autograd": autograd_pass(*arrays),
     }
 
 
@@ -85,12 +120,12 @@ def main() -> None:
         table.add_row(name, duration(median(times)), f"{ratio(seconds[REFERENCE], times):.2f} x")
     console.print(table)
 
-    peak = peak_memory(runs["groundup.foundations"])
     dx = 4 * N * I
-    console.print(
-        f"groundup.foundations holds {peak / 1e6:.0f} MB at its peak, "
-        f"of which {dx / 1e6:.0f} MB are its result dx"
-    )
+    for name in ("groundup.foundations", MODULES):
+        console.print(
+            f"{name}: {peak_memory(runs[name]) / 1e6:.0f} MB above the inputs at the peak, "
+            f"of which {dx / 1e6:.0f} MB are the result dx"
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,14 @@
 Import it as `gu`: `import groundup as gu`.
 """
 
-from groundup import errors as errors, nn as nn, optim as optim
+from groundup import (
+    check as check,
+    data as data,
+    errors as errors,
+    foundations as foundations,
+    nn as nn,
+    optim as optim,
+)
 from groundup.backward import autograd_only as autograd_only, grad as grad, no_grad as no_grad
 from groundup.functions import (
     concatenate as concatenate,

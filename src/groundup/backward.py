@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, NoReturn
 
 import numpy as np
@@ -89,6 +90,8 @@ class Sweep:
 
     def __init__(self) -> None:
         self.grads: dict[int, Tensor] = {}
+        # The leaves that bwds contributed to, found in a forward's record or not.
+        self.leaves: dict[int, Tensor] = {}
         # Gradients of the outputs of modules that return several, by bundle and place.
         self.parts: dict[int, dict[int, Tensor]] = {}
         # The non-leaf tensors that the module whose bwd is running found outside its arguments.
@@ -106,9 +109,8 @@ class Sweep:
             with quiet():
                 for out in computed:
                     node = out.node
-                    if id(out) in self.grads and node is not None:
+                    if node is not None and id(out) in self.grads:
                         self.step = node
-                        _check_unwritten(node)
                         node.run_bwd(out, self)
         finally:
             state.recording, state.sweep = before, outer
@@ -118,30 +120,36 @@ class Sweep:
     def argument(self, tensor: Tensor) -> Argument:
         """An alias with an empty `.g`."""
         alias = Argument.of(tensor.data)
-        alias.requires_grad, alias.node, alias.source = tensor.requires_grad, tensor.node, tensor
+        alias.requires_grad = tensor.requires_grad
+        alias.node = tensor.node
+        alias.source = tensor
         return alias
 
     def output(self, out: Tensor, gradient: Tensor | None = None) -> Output:
         """An alias of the output that carries the gradient that arrived."""
         alias = Output.of(out.data)
-        alias.requires_grad, alias.node, alias.source = out.requires_grad, out.node, out
+        alias.requires_grad = out.requires_grad
+        alias.node = out.node
+        alias.source = out
         alias._g = self.grads[id(out)] if gradient is None else gradient
         return alias
 
     def collect(self, args: Sequence[Argument]) -> None:
         """Take what a bwd left in its arguments' `.g`."""
         for arg in args:
-            if arg._g is not None and arg.requires_grad:
+            if arg.requires_grad and arg._g is not None:
                 self.add(arg.source, arg._g)
 
     def add(self, tensor: Tensor, gradient: Tensor) -> None:
         """Add a contribution, summed back to the tensor's shape, in the tensor's dtype."""
-        if gradient.data.shape != tensor.data.shape:
+        array, wanted = gradient.data, tensor.data
+        if array.shape != wanted.shape:
             gradient = self._unbroadcast(tensor, gradient)
-        if gradient.data.dtype is not tensor.data.dtype:
-            gradient = gradient.cast(tensor.dtype)
-        known = self.grads.get(id(tensor))
-        self.grads[id(tensor)] = gradient if known is None else known + gradient
+        if array.dtype is not wanted.dtype:
+            gradient = gradient.cast(wanted.dtype)
+        key = id(tensor)
+        known = self.grads.get(key)
+        self.grads[key] = gradient if known is None else known + gradient
 
     def _unbroadcast(self, tensor: Tensor, gradient: Tensor) -> Tensor:
         """Sum over the axes along which the tensor was broadcast."""
@@ -174,10 +182,12 @@ class Sweep:
         """Whether `tensor.g = value` in a bwd is a contribution (and if so, take it)."""
         if not tensor.requires_grad:
             return isinstance(tensor, Parameter)  # frozen: nothing to learn
-        if tensor.node is None or id(tensor) in self.captured:
-            self.add(tensor, contribution(value))
-            return True
-        return False
+        if tensor.node is None:
+            self.leaves[id(tensor)] = tensor
+        elif id(tensor) not in self.captured:
+            return False
+        self.add(tensor, contribution(value))
+        return True
 
 
 def backward(
@@ -190,7 +200,7 @@ def backward(
     """See `Tensor.backward`."""
     gradient = _cotangent(loss, gradient)
     computed, leaves = _reached(loss)
-    before = {id(t): t._g for t in leaves} if accumulate else {}
+    known = {id(t): t._g for t in leaves}
     # Cleared first: the memory of the last step's gradients is free for this one's.
     for tensor in computed:
         tensor._g = None
@@ -198,14 +208,16 @@ def backward(
         tensor._g = None
     sweep = Sweep()
     sweep.run(loss, gradient, computed, create_graph)
-    shared: set[int] = set()
+    grads = sweep.grads
     for tensor in computed:
-        tensor._g = sweep.grads.get(id(tensor))
+        tensor._g = grads.get(id(tensor))
+    shared: set[int] = set()
+    leaves += [t for key, t in sweep.leaves.items() if key not in known]
     for tensor in leaves:
-        found = sweep.grads.get(id(tensor))
+        found = grads.get(id(tensor))
         if found is not None and not create_graph:
             found = _owned(found, shared)
-        old = before.get(id(tensor))
+        old = known.get(id(tensor), tensor._g) if accumulate else None
         tensor._g = found if old is None else old if found is None else old + found
 
 
@@ -277,23 +289,23 @@ def _reached(root: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         node = tensor.node
         if node is None:
             leaves.append(tensor)
-        else:
-            computed.append((-node.serial, tensor))
-            for i in node.inputs:
-                if i.requires_grad:
-                    stack.append(i)
-    computed.sort(key=lambda pair: pair[0])
+            continue
+        serial = node.serial
+        computed.append((-serial, tensor))
+        for i in node.inputs:
+            if i.written > serial:
+                raise GradientError(
+                    f"a tensor of shape {i.shape} that {node.name} used was written to (by an "
+                    "optimizer's step or assign) before backward: its old value is gone. Call "
+                    "backward first, or compute the loss again"
+                )
+            if i.requires_grad:
+                stack.append(i)
+    computed.sort(key=_FIRST)
     return [tensor for _, tensor in computed], leaves
 
 
-def _check_unwritten(node: Node) -> None:
-    for i in node.inputs:
-        if i.written > node.serial:
-            raise GradientError(
-                f"a tensor of shape {i.shape} that {node.name} used was written to (by an "
-                "optimizer's step or assign) before backward: its old value is gone. Call "
-                "backward first, or compute the loss again"
-            )
+_FIRST = itemgetter(0)
 
 
 def _cotangent(out: Tensor, gradient: Value | None) -> Tensor:

@@ -34,6 +34,8 @@ class Optimizer(ABC):
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, **settings: float):
+        if isinstance(params, Tensor):
+            raise GroundupError(f"{type(self).__name__}: pass a list of parameters, [w], not w")
         self.params = list(params)
         if not self.params:
             raise GroundupError(
@@ -44,6 +46,16 @@ class Optimizer(ABC):
             raise GroundupError(
                 f"{type(self).__name__}: parameters are Tensors, not {type(wrong).__name__}; pass "
                 "model.parameters(), not named_parameters() or the model"
+            )
+        for p in self.params:
+            if p.node is not None:
+                raise GroundupError(
+                    f"{type(self).__name__}: a tensor of shape {p.shape} was computed by "
+                    f"{p.node.name}; only leaves, such as parameters, can be updated"
+                )
+        if len({id(p) for p in self.params}) < len(self.params):
+            raise GroundupError(
+                f"{type(self).__name__}: a parameter was given twice and would be updated twice"
             )
         for name, value in {"lr": lr, **settings}.items():
             if not value >= 0:
@@ -61,8 +73,9 @@ class Optimizer(ABC):
         self.steps += 1
         with no_grad(), quiet():
             for i, p in enumerate(self.params):
-                if p.requires_grad and p.g is not None:
-                    self.update(i, p, p.g)
+                g = p.g
+                if g is not None and p.requires_grad:
+                    self.update(i, p, g)
 
     def zeros(self, name: str) -> list[Tensor]:
         """A new state of zeros in the parameters' shapes."""
@@ -122,7 +135,7 @@ class SGD(Optimizer):
         if self.momentum:
             v = self.v[i].assign(self.momentum * self.v[i] + g)
             g = g + self.momentum * v if self.nesterov else v
-        p.assign(p - self.lr * g)
+        p.assign(p - g * self.lr)
 
 
 class RMSprop(Optimizer):
@@ -242,6 +255,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         NonFiniteError: the norm is NaN or infinite (no gradient is changed).
 
     """
+    params = [params] if isinstance(params, Tensor) else params
     given = [p for p in params if p.g is not None]
     norm = math.sqrt(sum(float(np.vdot(p.g.data, p.g.data)) for p in given))
     if not math.isfinite(norm):
@@ -258,7 +272,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
 
 def clip_grad_value(params: Iterable[Tensor], max_value: float) -> None:
     """Limit every entry of every gradient to [-max_value, max_value]."""
-    for p in params:
+    for p in [params] if isinstance(params, Tensor) else params:
         if p.g is not None:
             p.g = p.g.detach().clamp(-max_value, max_value)
 

@@ -176,8 +176,11 @@ class Tensor:
         array = value.data if isinstance(value, Tensor) else as_array(value)
         if array.shape != self.data.shape:
             raise ShapeError(f"assign: the tensor has shape {self.shape}, the value {array.shape}")
-        with base.quiet():
-            np.copyto(self.data, array, casting="same_kind")
+        if array.dtype is self.data.dtype:
+            self.data[...] = array
+        else:
+            with base.quiet():
+                np.copyto(self.data, array, casting="same_kind")
         self.written = next(base.serials)
         return self
 
@@ -385,19 +388,19 @@ class Tensor:
         return ops.not_equal(self, other)
 
     def __and__(self, other: Value) -> Tensor:
-        return ops.logical_and(self, other)
+        return ops.logical_and(_mask(self), _mask(other))
 
     def __rand__(self, other: Value) -> Tensor:
-        return ops.logical_and(other, self)
+        return ops.logical_and(_mask(other), _mask(self))
 
     def __or__(self, other: Value) -> Tensor:
-        return ops.logical_or(self, other)
+        return ops.logical_or(_mask(self), _mask(other))
 
     def __ror__(self, other: Value) -> Tensor:
-        return ops.logical_or(other, self)
+        return ops.logical_or(_mask(other), _mask(self))
 
     def __invert__(self) -> Tensor:
-        return ops.logical_not(self)
+        return ops.logical_not(_mask(self))
 
     # == compares entries, so identity is what a dict or set goes by.
     __hash__ = object.__hash__
@@ -470,13 +473,13 @@ class Tensor:
 
     def clamp(self, min: int | float | None = None, max: int | float | None = None) -> Tensor:  # type: ignore[valid-type]
         """Limit to [min, max]; the gradient at a limit is 1, as in PyTorch."""
-        return ops.clamp(self, low=min, high=max)
+        return ops.clamp(self, low=_limit(min), high=_limit(max))
 
     def clamp_min(self, min: int | float) -> Tensor:  # type: ignore[valid-type]
-        return ops.clamp(self, low=min, high=None)
+        return ops.clamp(self, low=_limit(min), high=None)
 
     def clamp_max(self, max: int | float) -> Tensor:  # type: ignore[valid-type]
-        return ops.clamp(self, low=None, high=max)
+        return ops.clamp(self, low=None, high=_limit(max))
 
     def maximum(self, other: Value) -> Tensor:
         return ops.maximum(self, other)
@@ -680,7 +683,7 @@ class Tensor:
         """Pieces along an axis: of a size each (the last may be smaller), or of given sizes."""
         (at,) = axes_of(axis, self.ndim)
         n = self.shape[at]
-        if isinstance(size, int):
+        if isinstance(size, int | np.integer):
             if size < 1:
                 raise ShapeError(f"split: the size of a piece is at least 1, not {size}")
             sizes = [min(size, n - start) for start in range(0, n, size)]
@@ -749,6 +752,26 @@ def as_tensor(value: Value) -> Tensor:
     return value if isinstance(value, Tensor) else Tensor(value)
 
 
+def _limit(value: Any) -> Any:
+    """A limit of clamp: a Python number or None."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Tensor | np.ndarray):
+        raise DtypeError(
+            f"clamp's limits are numbers; this one has shape {value.shape}: use x.maximum(low) "
+            "and x.minimum(high), through which its gradient flows too"
+        )
+    return value
+
+
+def _mask(value: Value) -> Tensor:
+    """An operand of &, | or ~: booleans, for the bits of integers are another matter."""
+    value = as_tensor(value)
+    if value.dtype != np.bool_:
+        raise DtypeError(f"& | ~ take booleans; this is {value.dtype}: compare first, as in x != 0")
+    return value
+
+
 def _ints(args: tuple[Any, ...]) -> tuple[int, ...]:
     """The integers of `f(2, 3)` or of `f((2, 3))`."""
     if len(args) == 1 and isinstance(args[0], tuple | list):
@@ -791,4 +814,7 @@ _UFUNCS: dict[np.ufunc, Callable[..., Tensor]] = {
     np.logical_and: ops.logical_and,
     np.logical_or: ops.logical_or,
     np.logical_not: ops.logical_not,
+    np.bitwise_and: lambda x, y: as_tensor(x) & y,
+    np.bitwise_or: lambda x, y: as_tensor(x) | y,
+    np.invert: Tensor.__invert__,
 }

@@ -95,7 +95,7 @@ class ModuleNode(Node):
             return made
 
         args = [alias(a) if isinstance(a, Tensor) else mapped(a, alias) for a in self.args]
-        kwargs = {k: mapped(v, alias) for k, v in self.kwargs.items()} if self.kwargs else {}
+        kwargs = mapped(self.kwargs, alias)
         result = out.outputs(sweep) if isinstance(out, Bundle) else sweep.output(out)
         outer, sweep.captured = sweep.captured, self.captured
         try:

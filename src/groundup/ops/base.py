@@ -140,17 +140,23 @@ class Op(ABC):
         raise NotImplementedError(f"{self.name} has no bwd")
 
     def __call__(self, *args: Any, **attrs: Any) -> TensorType:
-        arrays: list[Array] = []
-        wanted = False
+        arrays: list[Any] = []
+        wanted = plain = False
         for arg in args:
-            if not isinstance(arg, Tensor):
-                args = tuple([a if isinstance(a, Tensor) else constant(a, args) for a in args])
+            if isinstance(arg, Tensor):
+                arrays.append(arg.data)
+                if arg.requires_grad:
+                    wanted = True
+            elif type(arg) is float and arrays:
+                # NumPy gives a Python number the dtype of the array that it meets, as we do.
+                arrays.append(arg)
+                plain = True
+            else:
+                args = _all_tensors(args)
                 arrays = [a.data for a in args]
                 wanted = any([a.requires_grad for a in args])  # noqa: C419 (a third of the time)
+                plain = False
                 break
-            arrays.append(arg.data)
-            if arg.requires_grad:
-                wanted = True
         try:
             if state.quiet:
                 data = self.forward(*arrays, **attrs)
@@ -158,15 +164,17 @@ class Op(ABC):
                 with np.errstate(all="ignore"):
                     data = self.forward(*arrays, **attrs)
         except (ValueError, IndexError, TypeError) as error:
-            raise self._explain(error, arrays, attrs) from error
+            raise self._explain(error, _all_tensors(args), attrs) from error
         if type(data) is not np.ndarray:
             data = np.asarray(data)
         if data.dtype is FLOAT64 and not self.chooses_dtype:
-            narrowed = _narrow(args)
+            narrowed = _narrow(_all_tensors(args))
             if narrowed is not None:
                 return self(*narrowed, **attrs)
         out = Tensor.of(data)
         if wanted and self.differentiable and state.recording and data.dtype.kind in "fc":
+            if plain:
+                args = _all_tensors(args)
             if state.sweep is not None:  # inside a bwd: the record is about what aliases stand for
                 args = tuple([a.origin for a in args])
             out.requires_grad = True
@@ -176,14 +184,20 @@ class Op(ABC):
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
-    def _explain(self, error: Exception, arrays: list[Array], attrs: dict[str, Any]) -> Exception:
+    def _explain(
+        self, error: Exception, args: tuple[TensorType, ...], attrs: dict[str, Any]
+    ) -> Exception:
         """NumPy's error with the op's name, shapes and dtypes; own errors pass unchanged."""
         if isinstance(error, ShapeError | DtypeError):
             return error
         kind = DtypeError if isinstance(error, TypeError) else ShapeError
-        shapes = ", ".join(f"{a.shape} {a.dtype}" for a in arrays)
+        shapes = ", ".join(f"{a.shape} {a.dtype}" for a in args)
         given = "".join(f", {k}={v!r}" for k, v in attrs.items())
         return kind(f"{self.name}({shapes}{given}): {error}")
+
+
+def _all_tensors(args: tuple[Any, ...]) -> tuple[TensorType, ...]:
+    return tuple([a if isinstance(a, Tensor) else constant(a, args) for a in args])
 
 
 def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
@@ -212,9 +226,9 @@ def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
         except OverflowError:  # too large for the integers that it meets: compare it as it is
             return Tensor(value)
     made = Tensor(value)
-    if dtype is not None and made.data.dtype.kind == "f":
-        if isinstance(value, list | tuple) or made.data.dtype is FLOAT64:
-            return Tensor(value, dtype=dtype)
+    widens = isinstance(value, list | tuple) or made.data.dtype is FLOAT64
+    if dtype is not None and made.data.dtype.kind == "f" and widens:
+        return Tensor(value, dtype=dtype)
     return made
 
 

@@ -1,0 +1,32 @@
+"""How long `import groundup` takes next to `import numpy`, each in fresh processes by turns.
+
+python benchmarks/import_time.py
+"""
+
+import subprocess
+import sys
+
+from common import duration, interleave, machine, median, ratio
+from rich.console import Console
+
+ROUNDS = 21
+
+
+def main() -> None:
+    console = Console()
+    console.print(machine(), highlight=False)
+    commands = {"python": "pass", "numpy": "import numpy", "groundup": "import groundup"}
+    seconds = interleave(
+        {
+            name: lambda code=code: subprocess.run([sys.executable, "-c", code], check=True)
+            for name, code in commands.items()
+        },
+        ROUNDS,
+    )
+    for name, times in seconds.items():
+        console.print(f"{commands[name]:16} {duration(median(times))}")
+    console.print(f"groundup / numpy: {ratio(seconds['groundup'], seconds['numpy']):.2f} x")
+
+
+if __name__ == "__main__":
+    main()
