@@ -10,25 +10,55 @@ from groundup import (
     foundations as foundations,
     nn as nn,
     optim as optim,
+    train as train,
 )
 from groundup.backward import autograd_only as autograd_only, grad as grad, no_grad as no_grad
+from groundup.creation import (
+    arange as arange,
+    eye as eye,
+    full as full,
+    ones as ones,
+    ones_like as ones_like,
+    zeros as zeros,
+    zeros_like as zeros_like,
+)
 from groundup.functions import (
     concatenate as concatenate,
     einsum as einsum,
-    log_softmax as log_softmax,
-    logsumexp as logsumexp,
     one_hot as one_hot,
     pad as pad,
-    softmax as softmax,
     split as split,
     stack as stack,
     take_along_axis as take_along_axis,
+    where as where,
 )
 from groundup.generator import (
     Generator as Generator,
     manual_seed as manual_seed,
     rand as rand,
     randn as randn,
+)
+from groundup.methods import (
+    abs as abs,
+    argmax as argmax,
+    argmin as argmin,
+    clamp as clamp,
+    expand as expand,
+    flatten as flatten,
+    log_softmax as log_softmax,
+    logsumexp as logsumexp,
+    max as max,
+    mean as mean,
+    min as min,
+    permute as permute,
+    reshape as reshape,
+    softmax as softmax,
+    squeeze as squeeze,
+    std as std,
+    sum as sum,
+    transpose as transpose,
+    unsqueeze as unsqueeze,
+    var as var,
 )
 from groundup.ops import (
     Op as Op,
@@ -47,8 +77,8 @@ from groundup.ops import (
     sin as sin,
     sqrt as sqrt,
     tanh as tanh,
-    where as where,
 )
 from groundup.tensor import Tensor as Tensor
+from groundup.train import Learner as Learner
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from groundup import ops
 from groundup.errors import LabelError, ShapeError
-from groundup.ops.base import Array, Axis, constant
+from groundup.ops.base import Array, constant
 from groundup.tensor import Tensor, Value, as_tensor
 
 
@@ -85,18 +85,3 @@ def check_labels(labels: Array, classes: int) -> None:
             f"0..{classes - 1}: there are {classes} classes ({len(wrong)} of {labels.size} labels "
             "are outside)"
         )
-
-
-def softmax(x: Value, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along an axis, stable."""
-    return as_tensor(x).softmax(axis)
-
-
-def log_softmax(x: Value, axis: int = -1) -> Tensor:
-    """The logarithm of `softmax`, without forming it."""
-    return as_tensor(x).log_softmax(axis)
-
-
-def logsumexp(x: Value, axis: Axis = -1, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))), stable."""
-    return as_tensor(x).logsumexp(axis, keepdims)

@@ -618,14 +618,14 @@ class Tensor:
 
     def permute(self, *axes: Any) -> Tensor:
         """The axes in the given order: `permute(2, 0, 1)` or `permute((2, 0, 1))`."""
-        order = _ints(axes)
+        order = lengths(axes)
         if sorted(a % self.ndim if self.ndim else a for a in order) != list(range(self.ndim)):
             raise ShapeError(f"permute{order}: give each axis of shape {self.shape} once")
         return ops.transpose(self, axes=tuple(a % self.ndim for a in order))
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same entries in another shape; one length may be -1."""
-        target = _ints(shape)
+        target = lengths(shape)
         if -1 in target:
             known = math.prod(n for n in target if n != -1)
             if target.count(-1) > 1 or known == 0 or self.size % known:
@@ -667,7 +667,7 @@ class Tensor:
 
     def expand(self, *shape: Any) -> Tensor:
         """Broadcast to a shape (a read-only view); -1 keeps a length."""
-        target = _ints(shape)
+        target = lengths(shape)
         if len(target) < self.ndim:
             raise ShapeError(f"expand: {target} has fewer axes than shape {self.shape}")
         own = (1,) * (len(target) - self.ndim) + self.shape
@@ -676,7 +676,7 @@ class Tensor:
 
     def flip(self, *axes: Any) -> Tensor:
         """The entries in reverse order along the given axes."""
-        flipped = axes_of(_ints(axes), self.ndim)
+        flipped = axes_of(lengths(axes), self.ndim)
         return self[tuple(slice(None, None, -1 if i in flipped else 1) for i in range(self.ndim))]
 
     def split(self, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
@@ -772,7 +772,7 @@ def _mask(value: Value) -> Tensor:
     return value
 
 
-def _ints(args: tuple[Any, ...]) -> tuple[int, ...]:
+def lengths(args: tuple[Any, ...]) -> tuple[int, ...]:
     """The integers of `f(2, 3)` or of `f((2, 3))`."""
     if len(args) == 1 and isinstance(args[0], tuple | list):
         args = tuple(args[0])
