@@ -207,11 +207,16 @@ def backward(
     for tensor in leaves:
         tensor._g = None
     sweep = Sweep()
-    sweep.run(loss, gradient, computed, create_graph)
+    try:
+        sweep.run(loss, gradient, computed, create_graph)
+    except BaseException:
+        for tensor in leaves:
+            tensor._g = known[id(tensor)]
+        raise
     grads = sweep.grads
     for tensor in computed:
         tensor._g = grads.get(id(tensor))
-    shared: set[int] = set()
+    shared = {id(gradient.data)}
     leaves += [t for key, t in sweep.leaves.items() if key not in known]
     for tensor in leaves:
         found = grads.get(id(tensor))

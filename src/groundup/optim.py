@@ -14,9 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from groundup.backward import no_grad
 from groundup.errors import GroundupError, NonFiniteError, StateError
-from groundup.ops.base import Array, quiet
+from groundup.ops.base import Array, quiet, state
 from groundup.tensor import Tensor
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -71,11 +70,15 @@ class Optimizer(ABC):
     def step(self) -> None:
         """Update every parameter that requires a gradient and has one."""
         self.steps += 1
-        with no_grad(), quiet():
-            for i, p in enumerate(self.params):
-                g = p.g
-                if g is not None and p.requires_grad:
-                    self.update(i, p, g)
+        recording, state.recording = state.recording, False
+        try:
+            with quiet():
+                for i, p in enumerate(self.params):
+                    g = p.g
+                    if g is not None and p.requires_grad:
+                        self.update(i, p, g)
+        finally:
+            state.recording = recording
 
     def zeros(self, name: str) -> list[Tensor]:
         """A new state of zeros in the parameters' shapes."""

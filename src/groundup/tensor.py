@@ -663,7 +663,7 @@ class Tensor:
     def unsqueeze(self, axis: int) -> Tensor:
         """With a new axis of length 1 at a position."""
         (at,) = axes_of(axis, self.ndim + 1)
-        return self.reshape(*self.shape[:at], 1, *self.shape[at:])
+        return ops.reshape(self, shape=(*self.shape[:at], 1, *self.shape[at:]))
 
     def expand(self, *shape: Any) -> Tensor:
         """Broadcast to a shape (a read-only view); -1 keeps a length."""

@@ -54,9 +54,9 @@ class Mse(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
-        inp.g = 2.0 * diff * self.arriving(out, diff.size)
+        inp.g = 2.0 * diff * self.arriving(out, float(diff.size))
         if targ.requires_grad:
-            targ.g = (-2.0 * diff * self.arriving(out, diff.size)).reshape(targ.shape)
+            targ.g = (-2.0 * diff * self.arriving(out, float(diff.size))).reshape(targ.shape)
 
 
 class Mae(Loss):
@@ -68,9 +68,9 @@ class Mae(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
-        inp.g = diff.sign() * self.arriving(out, diff.size)
+        inp.g = diff.sign() * self.arriving(out, float(diff.size))
         if targ.requires_grad:
-            targ.g = (-diff.sign() * self.arriving(out, diff.size)).reshape(targ.shape)
+            targ.g = (-diff.sign() * self.arriving(out, float(diff.size))).reshape(targ.shape)
 
 
 class CrossEntropy(Loss):
@@ -125,13 +125,13 @@ class CrossEntropy(Loss):
         e = self.label_smoothing
         if self.weight is None:
             if e:
-                target = (1 - e) * target + e / logits.shape[1]
+                target = (1 - e) * target.cast(logits.dtype) + e / logits.shape[1]
         else:
             weight = self._weight(logits)
             target = target * ((1 - e) * weight) + weight * (e / logits.shape[1])
             p = p * target.sum(1, keepdims=True)
         total = self._total(logits, labels)
-        arrived = self.arriving(out, len(labels) if total is None else total)
+        arrived = self.arriving(out, float(len(labels)) if total is None else total)
         logits.g = (p - target) * (arrived.unsqueeze(1) if arrived.ndim else arrived)
 
     def _weight(self, logits: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class BinaryCrossEntropyWithLogits(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         y = targ.reshape(inp.shape).cast(inp.dtype)
-        arrived = self.arriving(out, inp.size)
+        arrived = self.arriving(out, float(inp.size))
         # d softplus(-inp) = sigmoid(inp) - 1
         inp.g = ((1.0 - y) + self._slope(inp, y) * (inp.sigmoid() - 1.0)) * arrived
         if targ.requires_grad:

@@ -39,8 +39,11 @@ def as_one_step(
         return result
     if result.node is None or result.node.serial < began:  # not made here: someone else's tensor
         result = Tensor.of(result.data)
+    node = ModuleNode(module, args, kwargs, given, captured)
+    if result.node is not None:  # forward may have computed more from it: that comes after
+        node.serial = result.node.serial
     result.requires_grad = True
-    result.node = ModuleNode(module, args, kwargs, given, captured)
+    result.node = node
     return result
 
 
@@ -167,8 +170,11 @@ class PickNode(Node):
     def run_bwd(self, out: Tensor, sweep: Sweep) -> None:
         """Keep the gradient for when all outputs have theirs."""
         (bundle,) = self.inputs
-        sweep.parts.setdefault(id(bundle), {})[self.index] = sweep.grads[id(out)]
-        sweep.grads.setdefault(id(bundle), bundle)
+        gradient = sweep.grads[id(out)]
+        found = sweep.parts.setdefault(id(bundle), {})
+        known = found.get(self.index)  # an output's alias in a second derivative has one, too
+        found[self.index] = gradient if known is None else known + gradient
+        sweep.grads.setdefault(id(bundle), gradient)  # any: it says that the bundle was reached
 
     @property
     def name(self) -> str:

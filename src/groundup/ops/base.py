@@ -42,10 +42,14 @@ Tensor: type[TensorType] = None  # type: ignore[assignment]
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+NDARRAY = np.ndarray
 
 # Nodes are numbered as they are made. An op's inputs exist before its output does, so
 # descending serials are a topological order of the backward pass.
 serials = itertools.count(1)
+
+
+_new = object.__new__
 
 
 class State(threading.local):
@@ -165,13 +169,19 @@ class Op(ABC):
                     data = self.forward(*arrays, **attrs)
         except (ValueError, IndexError, TypeError) as error:
             raise self._explain(error, _all_tensors(args), attrs) from error
-        if type(data) is not np.ndarray:
+        if type(data) is not NDARRAY:
             data = np.asarray(data)
         if data.dtype is FLOAT64 and not self.chooses_dtype:
             narrowed = _narrow(_all_tensors(args))
             if narrowed is not None:
                 return self(*narrowed, **attrs)
-        out = Tensor.of(data)
+        # Tensor.of(data), without the call.
+        out = _new(Tensor)
+        out.data = data
+        out.requires_grad = False
+        out.node = None
+        out.written = 0
+        out._g = None
         if wanted and self.differentiable and state.recording and data.dtype.kind in "fc":
             if plain:
                 args = _all_tensors(args)
@@ -207,10 +217,8 @@ def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
     integer and they are. A float64 array that meets float32 Tensors becomes float32: nothing
     widens silently.
     """
-    if type(value) is float:  # much the most frequent
-        for a in args:
-            if isinstance(a, Tensor) and a.data.dtype.kind in "fc":
-                return Tensor.of(_number(value, a.data.dtype))
+    if type(value) is NDARRAY and value.dtype.kind in "iub":
+        return Tensor.of(value)
     if isinstance(value, np.generic):  # NumPy's numbers are as weak as Python's
         value = value.item()
     if isinstance(value, bool):
