@@ -162,6 +162,37 @@ def test_a_wrong_loss_is_found():
     assert [r.layer for r in rows if not r.ok] == ["loss"]
 
 
+def test_a_bwd_around_submodules_is_checked_too():
+    class Block(nn.Module):
+        def __init__(self):
+            self.lin = nn.Linear(8, 8)
+
+        def forward(self, inp):
+            return (inp + self.lin(inp)).tanh()
+
+        def bwd(self, out, inp):
+            inp.g = out.g * 123.0
+
+    rows = check_layers(model_with(Block()), nn.CrossEntropy(), *digits_like())
+    wrong = [(r.layer, r.gradient) for r in rows if not r.ok]
+    assert wrong == [("layers.1", "input"), ("layers.1", "lin.w"), ("layers.1", "lin.b")]
+
+
+def test_parameters_beside_submodules_have_rows():
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.scale, self.relu = nn.Parameter([1.5]), nn.Relu()
+
+        def forward(self, inp):
+            return self.relu(inp * self.scale)
+
+    rows = check_layers(model_with(Scaled()), nn.CrossEntropy(), *digits_like())
+    assert [(r.gradient, r.ok) for r in rows if r.layer == "layers.1"] == [
+        ("input", True),
+        ("scale", True),
+    ]
+
+
 def test_a_layer_without_bwd_is_held_against_differences_only():
     class Square(nn.Module):
         def forward(self, inp):

@@ -13,7 +13,7 @@ from groundup.backward import autograd_only, grad, no_grad
 from groundup.errors import GradientError, GroundupError
 from groundup.nn.module import Module
 from groundup.ops.base import Array, quiet
-from groundup.tensor import Tensor, Value, as_tensor
+from groundup.tensor import Parameter, Tensor, Value, as_tensor
 
 # Relative errors that rounding explains in float64: two ways of computing the same sums, and a
 # central difference with step 1e-6 (truncation about 1e-12, rounding about 1e-16 / 1e-6).
@@ -56,10 +56,10 @@ def check_layers(
     """Compare every layer's gradients with autograd of its ops and with finite differences.
 
     The model is copied, in float64 and evaluation mode, and run once on the batch. Then each
-    innermost layer is run alone, on the input that it got moved a little off any kink, with a
-    random cotangent: its hand-written `bwd` against autograd of the ops in its `forward`,
-    and against central differences along random directions. A layer without a `bwd` is compared
-    with the differences only.
+    module that has a `bwd`, parameters of its own or no submodules is run alone, on the input
+    that it got moved a little off any kink, with a random cotangent: its hand-written `bwd`
+    against autograd of the ops in its `forward`, and against central differences along random
+    directions. A module without a `bwd` is compared with the differences only.
 
     Args:
         model: any module.
@@ -73,11 +73,9 @@ def check_layers(
     """
     model, loss = copy.deepcopy(model).double().eval(), copy.deepcopy(loss).double().eval()
     calls: list[Call] = []
-    innermost = [
-        (path, m) for path, m in model.named_modules() if not any(True for _ in _submodules(m))
-    ]
-    for path, module in innermost:
-        module.register_forward_hook(_keep_call(path, calls))
+    for path, module in model.named_modules():
+        if _has_something_to_check(module):
+            module.register_forward_hook(_keep_call(path, calls))
     with no_grad():
         predicted = model(as_tensor(x).cast(np.float64))
     calls.append(("loss", loss, (predicted, as_tensor(y))))
@@ -95,8 +93,15 @@ def _keep_call(path: str, calls: list[Call]) -> Callable[[Module, tuple[Any, ...
     return lambda module, args, out: calls.append((path, module, args))
 
 
-def _submodules(module: Module) -> Any:
-    return (m for m in module.modules() if m is not module)
+def _has_something_to_check(module: Module) -> bool:
+    """Whether it has a bwd, parameters of its own, or no submodules that would be checked."""
+    return module._has_bwd or bool(_own_parameters(module)) or len(list(module.modules())) == 1
+
+
+def _own_parameters(module: Module) -> list[tuple[str, Parameter]]:
+    """The parameters that belong to no submodule."""
+    inner = {id(p) for m in module.modules() if m is not module for p in m.parameters()}
+    return [(name, p) for name, p in module.named_parameters() if id(p) not in inner]
 
 
 def _check_layer(
@@ -108,7 +113,8 @@ def _check_layer(
     # The loss's gradient in its target is right too, but nobody trains by it.
     wanted = [t for t in inputs if _is_float(t)][: 1 if path == "loss" else None]
     names = ["input"] if len(wanted) == 1 else [f"input {i}" for i in range(len(wanted))]
-    for name, p in module.named_parameters():
+    # A bwd answers for all parameters within; without one, submodules have rows of their own.
+    for name, p in module.named_parameters() if module._has_bwd else _own_parameters(module):
         p.requires_grad_()
         names.append(name)
         wanted.append(p)

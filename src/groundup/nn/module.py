@@ -48,11 +48,11 @@ class Module:
         for name, value in kwargs.items():
             if isinstance(value, np.ndarray):
                 kwargs[name] = self._accept(value, args)
-        if not state.quiet:
+        if state.quiet:
+            out = self._run(args, kwargs)
+        else:
             with quiet():
                 out = self._run(args, kwargs)
-        else:
-            out = self._run(args, kwargs)
         for hook in self.__dict__.get("_forward_hooks", ()):
             hook(self, args, out)
         return out

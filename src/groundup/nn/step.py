@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from groundup.backward import Argument, Sweep
+from groundup.errors import DtypeError, ShapeError
 from groundup.ops.base import Array, Node, serials
 from groundup.tensor import Tensor
 
@@ -103,6 +104,10 @@ class ModuleNode(Node):
         outer, sweep.captured = sweep.captured, self.captured
         try:
             self.module.bwd(result, *args, **kwargs)  # type: ignore[attr-defined]
+        except (ShapeError, DtypeError) as error:
+            if str(error).startswith(f"{self.name}: bwd"):
+                raise
+            raise type(error)(f"{self.name}: bwd: {error}") from error
         finally:
             sweep.captured = outer
         sweep.collect(aliases)
