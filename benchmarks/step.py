@@ -25,7 +25,7 @@ Array: TypeAlias = NDArray[Any]
 Step: TypeAlias = Callable[[], float]
 
 BATCH, SIZES, LR = 64, (784, 50, 10), 0.1
-ROUNDS, STEPS = 61, 20  # a round times this many steps of each
+ROUNDS, STEPS = 31, 100  # a round times this many steps of each
 OURS, THEIRS = "groundup eager", "PyTorch eager"
 
 

@@ -138,7 +138,7 @@ class SGD(Optimizer):
         if self.momentum:
             v = self.v[i].assign(self.momentum * self.v[i] + g)
             g = g + self.momentum * v if self.nesterov else v
-        p.assign(p - g * self.lr)
+        p -= self.lr * g
 
 
 class RMSprop(Optimizer):

@@ -350,6 +350,31 @@ class Tensor:
     def __rmatmul__(self, other: Value) -> Tensor:
         return ops.matmul(other, self)
 
+    # In place. `p -= lr * p.g` under no_grad() updates a parameter; elsewhere it is p = p - ...
+
+    def __iadd__(self, other: Value) -> Tensor:
+        return self._updated(ops.add, other)
+
+    def __isub__(self, other: Value) -> Tensor:
+        return self._updated(ops.sub, other)
+
+    def __imul__(self, other: Value) -> Tensor:
+        return self._updated(ops.mul, other)
+
+    def __itruediv__(self, other: Value) -> Tensor:
+        return self._updated(ops.div, other)
+
+    def _updated(self, op: base.Op, other: Value) -> Tensor:
+        """`self op= other`: written into a leaf that requires a gradient, else a new tensor."""
+        if not self.requires_grad or self.node is not None:
+            return op(self, other)
+        if state.recording:
+            raise GradientError(
+                f"in-place {op.name} of a tensor that requires a gradient (shape {self.shape}): to "
+                "update it do so within `with gu.no_grad():`, to compute with it write x = x + y"
+            )
+        return self.assign(op(self, other))
+
     def __pow__(self, other: Value) -> Tensor:
         if isinstance(other, np.generic):
             other = other.item()
