@@ -13,6 +13,7 @@ process for each, where they do not.
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,10 +35,9 @@ def problem() -> tuple[Array, Array, list[Array]]:
     rng = np.random.default_rng(0)
     x = rng.random((BATCH, SIZES[0]), dtype=np.float32)
     y = rng.integers(0, SIZES[-1], BATCH)
-    shapes = zip(SIZES, SIZES[1:], strict=False)
     weights = [
         rng.standard_normal((i, o), dtype=np.float32) * np.float32((2 / i) ** 0.5)
-        for i, o in shapes
+        for i, o in pairwise(SIZES)
     ]
     return x, y, weights
 

@@ -23,6 +23,7 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0):
+        self.counter = Buffer(np.zeros((), np.uint64))  # the same one for good
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -30,7 +31,7 @@ class Generator:
         if not 0 <= seed < 2**64:
             raise GroundupError(f"a seed is an integer in 0..2**64-1, not {seed}")
         self.key = int(seed)
-        self.counter = Buffer(np.zeros((), np.uint64))
+        self.counter.assign(np.zeros((), np.uint64))
 
     def uniform(self, *shape: int, dtype: npt.DTypeLike = FLOAT32) -> Tensor:
         """Numbers in [0, 1)."""

@@ -365,10 +365,13 @@ class Tensor:
         return self._updated(ops.div, other)
 
     def _updated(self, op: base.Op, other: Value) -> Tensor:
-        """`self op= other`: written into a leaf that requires a gradient, else a new tensor."""
-        if not self.requires_grad or self.node is not None:
+        """`self op= other`: written into parameters, buffers and other leaves that require a
+        gradient; else a new tensor.
+        """
+        owned = self.requires_grad or isinstance(self, Parameter | Buffer)
+        if self.node is not None or not owned:
             return op(self, other)
-        if state.recording:
+        if state.recording and self.requires_grad:
             raise GradientError(
                 f"in-place {op.name} of a tensor that requires a gradient (shape {self.shape}): to "
                 "update it do so within `with gu.no_grad():`, to compute with it write x = x + y"

@@ -2,8 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from groundup.data import Batches, Split, batches, chunks, split_rows
 from groundup.errors import DataError, ShapeError

@@ -3,8 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from groundup.errors import MissingDependencyError, ShapeError
 from groundup.foundations import LADDER, loops_ijk, loops_ikj, matmul_lists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -66,7 +67,7 @@ class Module:
     def _accept(self, array: Array, args: tuple[Any, ...]) -> Tensor:
         """A plain array as a Tensor; a floating-point one in the dtype of what it meets here."""
         if array.dtype.kind == "f":
-            tensors = [*self.parameters(), *(a for a in args if isinstance(a, Tensor))]
+            tensors = chain(self.parameters(), (a for a in args if isinstance(a, Tensor)))
             met = next((t.dtype for t in tensors if t.dtype.kind == "f"), array.dtype)
             array = array.astype(met, copy=False)
         return Tensor(array)
