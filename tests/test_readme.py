@@ -1,0 +1,50 @@
+"""README's code runs as it stands, and its set-up is two commands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import groundup as gu
+from groundup import nn
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_the_first_program_learns_digits(capsys):
+    (program,) = (b for b in blocks() if b.startswith("import groundup as gu"))
+    assert len([line for line in program.splitlines() if line]) <= 12
+    gu.manual_seed(0)
+    exec(compile(program, str(README), "exec"), {})
+    accuracy = float(re.search(r"Tensor\(([\d.]+)\)", capsys.readouterr().out)[1])
+    assert accuracy > 0.95
+
+
+def test_the_layers_that_readme_shows_are_right():
+    (source,) = (b for b in blocks() if "class Relu" in b)
+    shown = {"Module": nn.Module}
+    exec(compile(source, str(README), "exec"), shown)
+    gu.manual_seed(0)
+    layer = shown["Linear"]()
+    layer.w, layer.b = nn.Parameter(gu.randn(5, 3)), nn.Parameter(gu.randn(3))
+    model = nn.Sequential(layer, shown["Relu"]())
+    rows = gu.check.check_layers(model, nn.Mse(), gu.randn(4, 5), gu.randn(4, 3))
+    assert [row.gradient for row in rows] == ["input", "w", "b", "input", "input"]
+    assert all(row.ok for row in rows)
+
+
+def test_set_up_is_two_commands():
+    marked = re.search(r"<!-- set-up -->\n(.*?)<!-- end -->", README.read_text(), re.DOTALL)[1]
+    commands = re.findall(r"^    (.+)$", marked, re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("groundup train")
+    assert "pytest" in commands[1]
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text()))
+def test_links_lead_somewhere(target):
+    assert (README.parent / target).exists()
