@@ -22,7 +22,7 @@ from groundup.data import DIGIT_CLASSES, FASHION_CLASSES, batches, digits, fashi
 from groundup.errors import DataNotFoundError
 from groundup.foundations import assert_close
 from groundup.train import Callback, Learner, accuracy
-from groundup.train.plots import plot_confusion, plot_wrong
+from groundup.train import plot_confusion, plot_wrong
 
 plt.rcParams["figure.dpi"] = 72  # small pictures, small file
 

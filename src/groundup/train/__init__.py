@@ -17,4 +17,5 @@ from groundup.train.metrics import (
     r2 as r2,
     top_k as top_k,
 )
+from groundup.train.plots import plot_confusion as plot_confusion, plot_wrong as plot_wrong
 from groundup.train.stats import ActivationStats as ActivationStats
