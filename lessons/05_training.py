@@ -21,8 +21,7 @@ from groundup import nn, optim
 from groundup.data import DIGIT_CLASSES, FASHION_CLASSES, batches, digits, fashion_mnist
 from groundup.errors import DataNotFoundError
 from groundup.foundations import assert_close
-from groundup.train import Callback, Learner, accuracy
-from groundup.train import plot_confusion, plot_wrong
+from groundup.train import Callback, Learner, accuracy, plot_confusion, plot_wrong
 
 plt.rcParams["figure.dpi"] = 72  # small pictures, small file
 
