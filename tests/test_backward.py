@@ -565,6 +565,13 @@ def test_the_own_rule_is_what_runs() -> None:
     assert x.g.tolist() == [2.0, 2.0]
 
 
+def test_autograd_only_ends_with_an_exception() -> None:
+    with pytest.raises(ZeroDivisionError), gu.autograd_only():
+        assert not state.own_rules
+        1 / 0  # noqa: B018
+    assert state.own_rules
+
+
 def test_inner_rules_do_not_run_inside_an_outer_one() -> None:
     class Inner(Module):
         def forward(self, inp: Tensor) -> Any:

@@ -34,6 +34,14 @@ def test_each_draw_is_independent_of_the_sizes_before() -> None:
     assert a.uniform(4).tolist() == b.uniform(4).tolist()
 
 
+def test_draws_do_not_overlap() -> None:
+    """Neighbouring counters are neighbouring streams, not the same one a little later."""
+    g = Generator(1)
+    drawn = [g.numpy().random(1000) for _ in range(3)]
+    drawn += [g.uniform(1000, dtype=np.float64).data for _ in range(3)]
+    assert len(np.unique(np.concatenate(drawn))) == 6000
+
+
 def test_state() -> None:
     g = Generator(9)
     draws(g)

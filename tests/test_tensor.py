@@ -309,8 +309,8 @@ REFUSED: list[tuple[str, Callable[[], Any], str]] = [
         lambda: X + np.zeros(4),
         r"add\(\(2, 3\) float32, \(4,\) float32\): operands could not",
     ),
-    ("matmul", lambda: X @ X, r"matmul\(\(2, 3\) float32, \(2, 3\) float32\): .*mismatch"),
-    ("matmul batch", lambda: gu.rand(2, 2, 3) @ X, r"matmul\(\(2, 2, 3\) float32, \(2, 3\)"),
+    ("matmul", lambda: X @ X, r"\(2, 3\) and \(2, 3\): .*rows have 3.*columns 2.*transpose"),
+    ("matmul batch", lambda: gu.rand(2, 2, 3) @ X, r"matmul of \(2, 2, 3\) and \(2, 3\): "),
     ("matmul 0-d", lambda: X @ Tensor(1.0), "matmul"),
     ("reshape", lambda: X.reshape(4), r"reshape: \(2, 3\) has 6 entries, \(4,\) has 4"),
     ("reshape -1", lambda: X.reshape(-1, 4), r"shape \(2, 3\) does not fit into \(-1, 4\)"),
@@ -390,3 +390,37 @@ def test_ops_leave_views_of_their_input_alone() -> None:
         assert np.shares_memory(shared.data, x.data)
     for own in (x + 0, x[[0, 1]], x.sum(0), x.clone(), x.relu(), x.clamp(-9, 9), x**1, x.cumsum(0)):
         assert not np.shares_memory(own.data, x.data)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "text"),
+    [
+        ((2, 3), (4,), r"rows have 3 entries.* columns 4"),
+        ((2, 1, 3), (3, 3, 2), r"batch axes \(2,\) and \(3,\) do not broadcast"),
+        ((), (2, 2), r"single number.*multiply with \*"),
+    ],
+)
+def test_shapes_that_cannot_be_multiplied(left, right, text):
+    with pytest.raises(ShapeError, match=text):
+        Tensor(np.ones(left)) @ Tensor(np.ones(right))
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        ("ShapeError", ValueError),
+        ("DtypeError", TypeError),
+        ("LabelError", ValueError),
+        ("GradientError", RuntimeError),
+        ("NonFiniteError", FloatingPointError),
+        ("StateError", KeyError),
+        ("DataError", ValueError),
+        ("DataNotFoundError", FileNotFoundError),
+        ("MissingDependencyError", ImportError),
+    ],
+)
+def test_errors_are_also_the_builtin_that_users_catch(kind: str, builtin: type) -> None:
+    error = getattr(gu.errors, kind)
+    assert issubclass(error, builtin)
+    assert issubclass(error, gu.errors.GroundupError)
+    assert str(error("two\nlines")) == "two\nlines"

@@ -25,7 +25,11 @@ class Matmul(Op):
         if x.ndim > 2 and y.ndim == 2 and x.shape[-1] == y.shape[0]:  # one product, not a loop
             rows = math.prod(x.shape[:-1])
             return (x.reshape(rows, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[1])
-        return x @ y
+        try:
+            product: Array = x @ y
+        except ValueError as error:
+            raise ShapeError(f"matmul of {x.shape} and {y.shape}: {_misfit(x, y)}") from error
+        return product
 
     def bwd(self, out: Tensor, x: Tensor, y: Tensor) -> None:
         g = out.g
@@ -52,6 +56,19 @@ class Matmul(Op):
             else:
                 dy = left.mT @ g
             y.g = dy.squeeze(-1) if y.ndim == 1 else dy
+
+
+def _misfit(x: Array, y: Array) -> str:
+    """Why two shapes cannot be multiplied."""
+    if not x.ndim or not y.ndim:
+        return "a single number has no rows and columns: multiply with *"
+    rows = y.shape[-2] if y.ndim > 1 else y.shape[0]
+    if x.shape[-1] != rows:
+        return (
+            f"the left one's rows have {x.shape[-1]} entries, the right one's columns {rows}; "
+            "is a transpose (.T) missing?"
+        )
+    return f"their batch axes {x.shape[:-2]} and {y.shape[:-2]} do not broadcast"
 
 
 class Einsum(Op):
