@@ -386,3 +386,56 @@ def test_it_learns() -> None:
             loss(model(x), y).backward()
             opt.step()
         np.testing.assert_allclose(model.w.data[:, 0], [1.0, -2.0, 0.5], atol=0.02)
+
+
+# A gradient is applied once: what PyTorch users get from zero_grad
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_a_branch_that_is_not_reached_is_not_updated_again(name: str) -> None:
+    settings = {"lr": 0.1, "momentum": 0.9} if name == "SGD" else {"lr": 0.1}
+    starts = [normal(3, seed=1), normal(3, seed=2), normal(3, seed=3)]
+    ours = [Parameter(a.copy()) for a in starts]
+    theirs = [torch.tensor(a, requires_grad=True) for a in starts]
+    opt = getattr(optim, name)(ours, **settings)
+    their_opt = getattr(torch.optim, name)(theirs, **settings)
+    for i in range(6):
+        for (shared, *branches), stepper in ((ours, opt), (theirs, their_opt)):
+            if stepper is their_opt:
+                stepper.zero_grad()
+            ((shared * branches[i % 2]) ** 2).sum().backward()
+            stepper.step()
+        if name == "SGD":  # Adam's own count of steps differs by parameter in PyTorch
+            for a, b in zip(ours, theirs, strict=True):
+                same(a, b, f"step {i}", rtol=1e-12)
+    before = [p.data.copy() for p in ours]
+    ((ours[0] * ours[1]) ** 2).sum().backward()
+    opt.step()
+    changed = [bool((p.data != old).any()) for p, old in zip(ours, before, strict=True)]
+    assert changed == [True, True, False]
+
+
+def test_gradients_set_by_hand_are_applied_at_every_step() -> None:
+    ours = [Parameter(normal(3, seed=i)) for i in range(2)]
+    theirs = [torch.tensor(p.data.copy(), requires_grad=True) for p in ours]
+    for p, t in zip(ours, theirs, strict=True):
+        p.g = normal(3, seed=5)
+        t.grad = torch.from_numpy(normal(3, seed=5))
+    opt, their_opt = optim.SGD(ours, lr=0.1), torch.optim.SGD(theirs, lr=0.1)
+    for _ in range(3):
+        opt.step()
+        their_opt.step()
+    for a, b in zip(ours, theirs, strict=True):
+        same(a, b, rtol=1e-12)
+
+
+def test_gradients_of_several_backward_passes_are_all_applied() -> None:
+    a, b = Parameter(normal(3, seed=1)), Parameter(normal(3, seed=2))
+    opt = optim.SGD([a, b], lr=0.1)
+    for _ in range(2):
+        before = a.data.copy(), b.data.copy()
+        (a * a).sum().backward()
+        (b * b).sum().backward()
+        opt.step()
+        same(a, before[0] * 0.8, rtol=1e-12)
+        same(b, before[1] * 0.8, rtol=1e-12)

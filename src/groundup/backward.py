@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from groundup.errors import GradientError, ShapeError
-from groundup.ops.base import Array, Node, quiet, state
+from groundup.ops.base import Array, Node, quiet, serials, state
 from groundup.tensor import Parameter, Tensor, Value, as_tensor
 
 
@@ -217,13 +217,17 @@ def backward(
     for tensor in computed:
         tensor._g = grads.get(id(tensor))
     shared = {id(gradient.data)}
+    stamp = next(serials)
     leaves += [t for key, t in sweep.leaves.items() if key not in known]
     for tensor in leaves:
         found = grads.get(id(tensor))
         if found is not None and not create_graph:
             found = _owned(found, shared)
         old = known.get(id(tensor), tensor._g) if accumulate else None
-        tensor._g = found if old is None else old if found is None else old + found
+        total = found if old is None else old if found is None else old + found
+        if total is not None and found is not None and not create_graph:
+            total.written = stamp  # so that an optimizer knows a new gradient from an old one
+        tensor._g = total
 
 
 def grad(

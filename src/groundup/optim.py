@@ -68,14 +68,19 @@ class Optimizer(ABC):
         """Write the new value of parameter i from its gradient."""
 
     def step(self) -> None:
-        """Update every parameter that requires a gradient and has one."""
+        """Update every parameter that requires a gradient and has one.
+
+        A gradient that an earlier step applied, and that the backward pass since then did not
+        reach, is not applied again: there is no `zero_grad` that would have cleared it.
+        """
         self.steps += 1
+        found = [(i, p, p.g) for i, p in enumerate(self.params) if p.requires_grad]
+        latest = max([g.written for _, _, g in found if g is not None], default=0)
         recording, state.recording = state.recording, False
         try:
             with quiet():
-                for i, p in enumerate(self.params):
-                    g = p.g
-                    if g is not None and p.requires_grad:
+                for i, p, g in found:
+                    if g is not None and not g.written < p.written < latest:
                         self.update(i, p, g)
         finally:
             state.recording = recording

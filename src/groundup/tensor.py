@@ -99,6 +99,9 @@ class Tensor:
                 raise ShapeError(
                     f"a gradient has its tensor's shape: {self.shape} here, {value.shape} given"
                 )
+            if value.node is None and not value.requires_grad:
+                value = Tensor.of(value.data)
+                value.written = next(base.serials)  # a new gradient, for the optimizer
         self._g = value
 
     @property

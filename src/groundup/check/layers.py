@@ -11,7 +11,7 @@ import numpy as np
 
 from groundup.backward import autograd_only, grad, no_grad
 from groundup.errors import GradientError, GroundupError
-from groundup.nn.module import Module
+from groundup.nn.module import Module, has_bwd
 from groundup.ops.base import Array, quiet
 from groundup.tensor import Parameter, Tensor, Value, as_tensor
 
@@ -95,7 +95,7 @@ def _keep_call(path: str, calls: list[Call]) -> Callable[[Module, tuple[Any, ...
 
 def _has_something_to_check(module: Module) -> bool:
     """Whether it has a bwd, parameters of its own, or no submodules that would be checked."""
-    return module._has_bwd or bool(_own_parameters(module)) or len(list(module.modules())) == 1
+    return has_bwd(module) or bool(_own_parameters(module)) or len(list(module.modules())) == 1
 
 
 def _own_parameters(module: Module) -> list[tuple[str, Parameter]]:
@@ -114,7 +114,7 @@ def _check_layer(
     wanted = [t for t in inputs if _is_float(t)][: 1 if path == "loss" else None]
     names = ["input"] if len(wanted) == 1 else [f"input {i}" for i in range(len(wanted))]
     # A bwd answers for all parameters within; without one, submodules have rows of their own.
-    for name, p in module.named_parameters() if module._has_bwd else _own_parameters(module):
+    for name, p in module.named_parameters() if has_bwd(module) else _own_parameters(module):
         p.requires_grad_()
         names.append(name)
         wanted.append(p)
@@ -124,7 +124,7 @@ def _check_layer(
     cotangent = rng.standard_normal(out.shape)
     gradients = _gradients(out, wanted, cotangent)
     by_ops: list[Array | None] = [None] * len(wanted)
-    if module._has_bwd:
+    if has_bwd(module):
         with autograd_only():
             by_ops = list(_gradients(module(*inputs), wanted, cotangent))
 

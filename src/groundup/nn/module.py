@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +32,6 @@ class Module:
     """
 
     training: bool = True
-    _has_bwd: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._has_bwd = callable(getattr(cls, "bwd", None))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The output from the inputs, in Tensor ops."""
@@ -59,7 +54,7 @@ class Module:
         return out
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not (self._has_bwd and state.recording and state.own_rules):
+        if not (state.recording and state.own_rules and has_bwd(self)):
             return self.forward(*args, **kwargs)
         began = next(serials)
         return as_one_step(self, self.forward(*args, **kwargs), args, kwargs, began)
@@ -213,6 +208,11 @@ class Module:
         for name, child in children:
             lines += [f"  {line}" for line in f"{name}: {child!r}".split("\n")]
         return "\n".join([*lines, ")"])
+
+
+def has_bwd(module: Module) -> bool:
+    """Whether the module has a hand-written rule."""
+    return getattr(type(module), "bwd", None) is not None
 
 
 def _direct(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Tensor | Module]]:
