@@ -28,6 +28,7 @@ class Optimizer(ABC):
         params: the parameters, in order.
         lr: the learning rate; set it at will, or let a schedule.
         steps: how many steps were taken.
+        counts: how many of them updated each parameter.
         state: by name, one tensor for each parameter.
 
     """
@@ -61,6 +62,7 @@ class Optimizer(ABC):
                 raise GroundupError(f"{type(self).__name__}: {name} must be 0 or more, not {value}")
         self.lr = lr
         self.steps = 0
+        self.counts = np.zeros(len(self.params), np.int64)
         self.state: dict[str, list[Tensor]] = {}
 
     @abstractmethod
@@ -81,6 +83,7 @@ class Optimizer(ABC):
             with quiet():
                 for i, p, g in found:
                     if g is not None and not g.written < p.written < latest:
+                        self.counts[i] += 1
                         self.update(i, p, g)
         finally:
             state.recording = recording
@@ -95,18 +98,21 @@ class Optimizer(ABC):
         saved = {
             f"{k}.{i}": t.data.copy() for k, ts in self.state.items() for i, t in enumerate(ts)
         }
-        return {"lr": np.array(self.lr), "steps": np.array(self.steps), **saved}
+        counts = {"steps": np.array(self.steps), "counts": self.counts.copy()}
+        return {"lr": np.array(self.lr), **counts, **saved}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from a saved state; if it does not fit, StateError, and nothing is changed."""
         own = {f"{k}.{i}": t for k, ts in self.state.items() for i, t in enumerate(ts)}
+        shapes = {"lr": (), "steps": (), "counts": self.counts.shape}
+        shapes |= {k: t.shape for k, t in own.items()}
         arrays = {k: np.asarray(v) for k, v in saved.items()}
-        wrong = [f"missing: {k}" for k in ("lr", "steps", *own) if k not in arrays]
-        wrong += [f"extra: {k}" for k in arrays if k not in own and k not in ("lr", "steps")]
+        wrong = [f"missing: {k}" for k in shapes if k not in arrays]
+        wrong += [f"extra: {k}" for k in arrays if k not in shapes]
         wrong += [
-            f"{k} has shape {arrays[k].shape}, here {t.shape}"
-            for k, t in own.items()
-            if k in arrays and arrays[k].shape != t.shape
+            f"{k} has shape {arrays[k].shape}, here {shape}"
+            for k, shape in shapes.items()
+            if k in arrays and arrays[k].shape != shape
         ]
         if wrong:
             raise StateError(
@@ -115,6 +121,7 @@ class Optimizer(ABC):
         for k, t in own.items():
             t.assign(arrays[k])
         self.lr, self.steps = float(arrays["lr"]), int(arrays["steps"])
+        self.counts[...] = arrays["counts"]
 
 
 class SGD(Optimizer):
@@ -210,8 +217,8 @@ class Adam(Optimizer):
             g = g + self.weight_decay * p
         m = self.m[i].assign(beta1 * self.m[i] + (1 - beta1) * g)
         v = self.v[i].assign(beta2 * self.v[i] + (1 - beta2) * g * g)
-        m_hat = m / (1 - beta1**self.steps)
-        v_hat = v / (1 - beta2**self.steps)
+        m_hat = m / (1 - beta1 ** float(self.counts[i]))
+        v_hat = v / (1 - beta2 ** float(self.counts[i]))
         p.assign(p - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
 
@@ -238,8 +245,8 @@ class AdamW(Optimizer):
         beta1, beta2 = self.betas
         m = self.m[i].assign(beta1 * self.m[i] + (1 - beta1) * g)
         v = self.v[i].assign(beta2 * self.v[i] + (1 - beta2) * g * g)
-        m_hat = m / (1 - beta1**self.steps)
-        v_hat = v / (1 - beta2**self.steps)
+        m_hat = m / (1 - beta1 ** float(self.counts[i]))
+        v_hat = v / (1 - beta2 ** float(self.counts[i]))
         decayed = p * (1 - self.lr * self.weight_decay)
         p.assign(decayed - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
