@@ -62,7 +62,7 @@ class Optimizer(ABC):
                 raise GroundupError(f"{type(self).__name__}: {name} must be 0 or more, not {value}")
         self.lr = lr
         self.steps = 0
-        self.counts = np.zeros(len(self.params), np.int64)
+        self.counts = [0] * len(self.params)
         self.state: dict[str, list[Tensor]] = {}
 
     @abstractmethod
@@ -98,13 +98,13 @@ class Optimizer(ABC):
         saved = {
             f"{k}.{i}": t.data.copy() for k, ts in self.state.items() for i, t in enumerate(ts)
         }
-        counts = {"steps": np.array(self.steps), "counts": self.counts.copy()}
+        counts = {"steps": np.array(self.steps), "counts": np.array(self.counts)}
         return {"lr": np.array(self.lr), **counts, **saved}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from a saved state; if it does not fit, StateError, and nothing is changed."""
         own = {f"{k}.{i}": t for k, ts in self.state.items() for i, t in enumerate(ts)}
-        shapes = {"lr": (), "steps": (), "counts": self.counts.shape}
+        shapes = {"lr": (), "steps": (), "counts": (len(self.counts),)}
         shapes |= {k: t.shape for k, t in own.items()}
         arrays = {k: np.asarray(v) for k, v in saved.items()}
         wrong = [f"missing: {k}" for k in shapes if k not in arrays]
@@ -121,7 +121,7 @@ class Optimizer(ABC):
         for k, t in own.items():
             t.assign(arrays[k])
         self.lr, self.steps = float(arrays["lr"]), int(arrays["steps"])
-        self.counts[...] = arrays["counts"]
+        self.counts = [int(n) for n in arrays["counts"]]
 
 
 class SGD(Optimizer):
@@ -217,8 +217,8 @@ class Adam(Optimizer):
             g = g + self.weight_decay * p
         m = self.m[i].assign(beta1 * self.m[i] + (1 - beta1) * g)
         v = self.v[i].assign(beta2 * self.v[i] + (1 - beta2) * g * g)
-        m_hat = m / (1 - beta1 ** float(self.counts[i]))
-        v_hat = v / (1 - beta2 ** float(self.counts[i]))
+        m_hat = m / (1 - beta1 ** self.counts[i])
+        v_hat = v / (1 - beta2 ** self.counts[i])
         p.assign(p - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
 
@@ -245,8 +245,8 @@ class AdamW(Optimizer):
         beta1, beta2 = self.betas
         m = self.m[i].assign(beta1 * self.m[i] + (1 - beta1) * g)
         v = self.v[i].assign(beta2 * self.v[i] + (1 - beta2) * g * g)
-        m_hat = m / (1 - beta1 ** float(self.counts[i]))
-        v_hat = v / (1 - beta2 ** float(self.counts[i]))
+        m_hat = m / (1 - beta1 ** self.counts[i])
+        v_hat = v / (1 - beta2 ** self.counts[i])
         decayed = p * (1 - self.lr * self.weight_decay)
         p.assign(decayed - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
