@@ -439,3 +439,21 @@ def test_gradients_of_several_backward_passes_are_all_applied() -> None:
         opt.step()
         same(a, before[0] * 0.8, rtol=1e-12)
         same(b, before[1] * 0.8, rtol=1e-12)
+
+
+@pytest.mark.parametrize("clip", [optim.clip_grad_norm, optim.clip_grad_value])
+def test_clipping_does_not_bring_an_applied_gradient_back(clip: Callable[..., Any]) -> None:
+    ours = [Parameter(normal(3, seed=i)) for i in range(2)]
+    theirs = [torch.tensor(p.data.copy(), requires_grad=True) for p in ours]
+    opt, their_opt = optim.SGD(ours, lr=0.1), torch.optim.SGD(theirs, lr=0.1)
+    their_clip = getattr(torch.nn.utils, f"{clip.__name__}_")
+    for i in range(5):
+        (ours[i % 2] ** 2).sum().backward()
+        clip(ours, 0.3)
+        opt.step()
+        their_opt.zero_grad()
+        (theirs[i % 2] ** 2).sum().backward()
+        their_clip(theirs, 0.3)
+        their_opt.step()
+        for a, b in zip(ours, theirs, strict=True):
+            same(a, b, f"step {i}", rtol=1e-12)

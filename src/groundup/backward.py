@@ -200,30 +200,18 @@ def backward(
     """See `Tensor.backward`."""
     gradient = _cotangent(loss, gradient)
     computed, leaves = _reached(loss)
-    known = {id(t): t._g for t in leaves}
-    # Cleared first: the memory of the last step's gradients is free for this one's.
-    for tensor in computed:
-        tensor._g = None
-    for tensor in leaves:
-        tensor._g = None
     sweep = Sweep()
-    try:
-        sweep.run(loss, gradient, computed, create_graph)
-    except BaseException:
-        for tensor in leaves:
-            tensor._g = known[id(tensor)]
-        raise
-    grads = sweep.grads
+    sweep.run(loss, gradient, computed, create_graph)
+    # Only now, so that an error on the way leaves every `.g` as it was.
     for tensor in computed:
-        tensor._g = grads.get(id(tensor))
+        tensor._g = sweep.grads.get(id(tensor))
     shared = {id(gradient.data)}
     stamp = next(serials)
-    leaves += [t for key, t in sweep.leaves.items() if key not in known]
-    for tensor in leaves:
-        found = grads.get(id(tensor))
+    for key, tensor in ({id(t): t for t in leaves} | sweep.leaves).items():
+        found = sweep.grads.get(key)
         if found is not None and not create_graph:
             found = _owned(found, shared)
-        old = known.get(id(tensor), tensor._g) if accumulate else None
+        old = tensor._g if accumulate else None
         total = found if old is None else old if found is None else old + found
         if total is not None and found is not None and not create_graph:
             total.written = stamp  # so that an optimizer knows a new gradient from an old one

@@ -76,15 +76,12 @@ class Optimizer(ABC):
         reach, is not applied again: there is no `zero_grad` that would have cleared it.
         """
         self.steps += 1
-        found = [(i, p, p.g) for i, p in enumerate(self.params) if p.requires_grad]
-        latest = max([g.written for _, _, g in found if g is not None], default=0)
         recording, state.recording = state.recording, False
         try:
             with quiet():
-                for i, p, g in found:
-                    if g is not None and not g.written < p.written < latest:
-                        self.counts[i] += 1
-                        self.update(i, p, g)
+                for i, p, g in _pending(self.params):
+                    self.counts[i] += 1
+                    self.update(i, p, g)
         finally:
             state.recording = recording
 
@@ -251,6 +248,17 @@ class AdamW(Optimizer):
         p.assign(decayed - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
 
+def _pending(params: Iterable[Tensor]) -> list[tuple[int, Tensor, Tensor]]:
+    """Which parameters have a gradient that no step has applied: place, parameter, gradient.
+
+    One that came before the parameter was last written, while others came after that, is of an
+    earlier backward pass.
+    """
+    found = [(i, p, p.g) for i, p in enumerate(params) if p.requires_grad]
+    latest = max([g.written for _, _, g in found if g is not None], default=0)
+    return [(i, p, g) for i, p, g in found if g is not None and not g.written < p.written < latest]
+
+
 def check_betas(optimizer: Optimizer, betas: tuple[float, float]) -> None:
     """Raise unless both decay rates are in [0, 1)."""
     if not all(0 <= beta < 1 for beta in betas):
@@ -271,8 +279,8 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
 
     """
     params = [params] if isinstance(params, Tensor) else params
-    given = [p for p in params if p.g is not None]
-    norm = math.sqrt(sum(float(np.vdot(p.g.data, p.g.data)) for p in given))
+    pending = _pending(params)
+    norm = math.sqrt(sum(float(np.vdot(g.data, g.data)) for _, _, g in pending))
     if not math.isfinite(norm):
         raise NonFiniteError(
             f"clip_grad_norm: the gradients' norm is {norm}; look for a NaN in the data or a "
@@ -280,16 +288,15 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         )
     if norm > max_norm:
         scale = max_norm / (norm + 1e-6)
-        for p in given:
-            p.g = p.g.detach() * scale
+        for _, p, g in pending:
+            p.g = g.detach() * scale
     return norm
 
 
 def clip_grad_value(params: Iterable[Tensor], max_value: float) -> None:
     """Limit every entry of every gradient to [-max_value, max_value]."""
-    for p in [params] if isinstance(params, Tensor) else params:
-        if p.g is not None:
-            p.g = p.g.detach().clamp(-max_value, max_value)
+    for _, p, g in _pending([params] if isinstance(params, Tensor) else params):
+        p.g = g.detach().clamp(-max_value, max_value)
 
 
 # Schedules: functions from the number of steps taken to a learning rate. `opt.lr = schedule(i)`.
