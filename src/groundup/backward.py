@@ -7,12 +7,13 @@ the rules (`bwd` of ops and modules) only say what one step contributes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from operator import itemgetter
 from typing import Any, NoReturn
 
 import numpy as np
 
+from groundup import ops
 from groundup.errors import GradientError, ShapeError
 from groundup.ops.base import Array, Node, quiet, serials, state
 from groundup.tensor import Parameter, Tensor, Value, as_tensor
@@ -105,12 +106,15 @@ class Sweep:
         self.add(root, gradient)
         before, state.recording = state.recording, create_graph
         outer, state.sweep = state.sweep, self
+        recorder = state.recorder
         try:
-            with quiet():
+            with quiet(), nullcontext() if recorder is None else recorder.backward():
                 for out in computed:
                     node = out.node
                     if node is not None and id(out) in self.grads:
                         self.step = node
+                        if recorder is not None:
+                            recorder.backward_of(out, self.grads[id(out)])
                         node.run_bwd(out, self)
         finally:
             state.recording, state.sweep = before, outer
@@ -119,7 +123,7 @@ class Sweep:
 
     def argument(self, tensor: Tensor) -> Argument:
         """An alias with an empty `.g`."""
-        alias = Argument.of(tensor.data)
+        alias = Argument.of(tensor.array)
         alias.requires_grad = tensor.requires_grad
         alias.node = tensor.node
         alias.source = tensor
@@ -127,7 +131,7 @@ class Sweep:
 
     def output(self, out: Tensor, gradient: Tensor | None = None) -> Output:
         """An alias of the output that carries the gradient that arrived."""
-        alias = Output.of(out.data)
+        alias = Output.of(out.array)
         alias.requires_grad = out.requires_grad
         alias.node = out.node
         alias.source = out
@@ -142,7 +146,7 @@ class Sweep:
 
     def add(self, tensor: Tensor, gradient: Tensor) -> None:
         """Add a contribution, summed back to the tensor's shape, in the tensor's dtype."""
-        array, wanted = gradient.data, tensor.data
+        array, wanted = gradient.array, tensor.array
         if array.shape != wanted.shape:
             gradient = self._unbroadcast(tensor, gradient)
         if array.dtype is not wanted.dtype:
@@ -205,17 +209,19 @@ def backward(
     # Only now, so that an error on the way leaves every `.g` as it was.
     for tensor in computed:
         tensor._g = sweep.grads.get(id(tensor))
-    shared = {id(gradient.data)}
+    shared = {id(gradient.array)}
     stamp = next(serials)
     for key, tensor in ({id(t): t for t in leaves} | sweep.leaves).items():
         found = sweep.grads.get(key)
         if found is not None and not create_graph:
             found = _owned(found, shared)
-        old = tensor._g if accumulate else None
+        old = tensor.g if accumulate else None
         total = found if old is None else old if found is None else old + found
         if total is not None and found is not None and not create_graph:
             total.written = stamp  # so that an optimizer knows a new gradient from an old one
         tensor._g = total
+        if state.recorder is not None and found is not None:
+            state.recorder.left_gradient(tensor, total)
 
 
 def grad(
@@ -244,7 +250,7 @@ def grad(
     sweep.run(out, _cotangent(out, gradient), _reached(out)[0], create_graph)
     found = (sweep.grads.get(id(t)) for t in inputs)
     return [
-        Tensor.of(np.zeros_like(t.data)) if g is None else g
+        ops.full(shape=t.shape, value=0.0, dtype=t.dtype) if g is None else g
         for t, g in zip(inputs, found, strict=True)
     ]
 
@@ -317,7 +323,7 @@ def _cotangent(out: Tensor, gradient: Value | None) -> Tensor:
                 f"backward from shape {out.shape}: only a single number has an obvious gradient; "
                 "reduce it (a loss), or pass backward(gradient) of that shape"
             )
-        return Tensor.of(np.ones(out.shape, out.dtype))
+        return ops.full(shape=out.shape, value=1.0, dtype=out.dtype)
     gradient = as_tensor(gradient)
     if gradient.shape != out.shape:
         raise ShapeError(f"backward: the tensor has shape {out.shape}, gradient {gradient.shape}")
@@ -326,8 +332,11 @@ def _cotangent(out: Tensor, gradient: Value | None) -> Tensor:
 
 def _owned(gradient: Tensor, shared: set[int]) -> Tensor:
     """A leaf's gradient in memory of its own, so that changing it in place changes no other."""
-    array: Array = gradient.data
+    array: Array = gradient.array
     if array.base is None and type(gradient) is Tensor and id(array) not in shared:
         shared.add(id(array))
         return gradient
-    return Tensor.of(array.copy())
+    own = Tensor.of(array.copy())
+    if state.recorder is not None:
+        state.recorder.alias(own.array, array)
+    return own

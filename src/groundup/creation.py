@@ -41,9 +41,9 @@ def eye(n: int, dtype: npt.DTypeLike = np.float32) -> Tensor:
 
 def zeros_like(x: Value) -> Tensor:
     """Zeros in x's shape and dtype."""
-    return Tensor.of(np.zeros_like(as_tensor(x).data))
+    return Tensor.of(np.zeros_like(as_tensor(x).array))
 
 
 def ones_like(x: Value) -> Tensor:
     """Ones in x's shape and dtype."""
-    return Tensor.of(np.ones_like(as_tensor(x).data))
+    return Tensor.of(np.ones_like(as_tensor(x).array))

@@ -24,6 +24,14 @@ class GradientError(GroundupError, RuntimeError):
     """A backward pass that cannot run, or a `bwd` that broke its contract."""
 
 
+class RecordError(GroundupError, RuntimeError):
+    """A step that cannot become a Program, because the Program would keep what may change."""
+
+
+class ProgramError(GroundupError, ValueError):
+    """A Program that is not well formed, or does not do what the step does."""
+
+
 class NonFiniteError(GroundupError, FloatingPointError):
     """A NaN or an infinity where only finite numbers make sense."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from groundup import ops
-from groundup.errors import LabelError, ShapeError
+from groundup.errors import ShapeError
 from groundup.ops.base import Array, constant
 from groundup.tensor import Tensor, Value, as_tensor
 
@@ -65,23 +65,10 @@ def one_hot(labels: Value, classes: int, dtype: npt.DTypeLike = np.float32) -> T
         LabelError: a label is no integer, or outside 0..classes-1.
 
     """
-    labels = as_tensor(labels)
-    check_labels(labels.data, classes)
-    return (labels.unsqueeze(-1) == np.arange(classes)).cast(dtype)
+    labels = ops.check_labels(as_tensor(labels), classes=classes)
+    return (labels.unsqueeze(-1) == ops.arange(shape=(classes,))).cast(dtype)
 
 
 def check_labels(labels: Array, classes: int) -> None:
     """Raise LabelError unless labels are integers in 0..classes-1."""
-    if labels.dtype.kind not in "iu":
-        raise LabelError(
-            f"class labels are integers; these are {labels.dtype}: convert with .astype(np.int64)"
-        )
-    # As unsigned numbers negative labels are huge: one comparison finds both kinds.
-    if labels.size and labels.view(labels.dtype.str.replace("i", "u")).max() >= classes:
-        wrong = np.argwhere((labels < 0) | (labels >= classes))
-        place = tuple(int(i) for i in wrong[0])
-        raise LabelError(
-            f"label {labels[place]} at index {', '.join(map(str, place))} is outside "
-            f"0..{classes - 1}: there are {classes} classes ({len(wrong)} of {labels.size} labels "
-            "are outside)"
-        )
+    ops.check_labels.forward(labels, classes=classes)

@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from groundup import ops
 from groundup.errors import GroundupError
-from groundup.ops.base import FLOAT32, Array
+from groundup.ops import helpers
+from groundup.ops.base import FLOAT32
 from groundup.tensor import Buffer, Tensor
 
 
@@ -23,36 +24,38 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0):
-        self.counter = Buffer(np.zeros((), np.uint64))  # the same one for good
+        self.key = Buffer(np.zeros((), np.uint64))  # these two stay the same tensors for good
+        self.counter = Buffer(np.zeros((), np.uint64))
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
         """Start the stream of a seed from its beginning."""
         if not 0 <= seed < 2**64:
             raise GroundupError(f"a seed is an integer in 0..2**64-1, not {seed}")
-        self.key = int(seed)
+        self.key.assign(np.asarray(seed, np.uint64))
         self.counter.assign(np.zeros((), np.uint64))
 
     def uniform(self, *shape: int, dtype: npt.DTypeLike = FLOAT32) -> Tensor:
         """Numbers in [0, 1)."""
-        drawn = ops.uniform(self.counter, seed=self.key, shape=shape, dtype=np.dtype(dtype))
+        drawn = ops.uniform(self.key, self.counter, shape=shape, dtype=np.dtype(dtype))
         self.counter.assign(self.counter + 1)
         return drawn
 
     def numpy(self) -> np.random.Generator:
-        """A NumPy generator for the next draw: for normals, permutations and the like."""
-        bits = np.random.Philox(key=self.key, counter=int(self.counter) << 64)
+        """A NumPy generator for the next draw: for permutations and the like."""
+        stream = helpers.philox(self.key.data, self.counter.data)
         self.counter.assign(self.counter + 1)
-        return np.random.Generator(bits)
+        return stream
 
-    def normal(self, *shape: int, std: float = 1.0, dtype: npt.DTypeLike = FLOAT32) -> Array:
-        """An array of normal numbers of mean 0."""
-        drawn: Array = self.numpy().standard_normal(shape, dtype=np.dtype(dtype))  # type: ignore[arg-type]
-        return drawn * std
+    def normal(self, *shape: int, std: float = 1.0, dtype: npt.DTypeLike = FLOAT32) -> Tensor:
+        """Normal numbers of mean 0 and the given standard deviation."""
+        drawn = ops.normal(self.key, self.counter, shape=shape, dtype=np.dtype(dtype))
+        self.counter.assign(self.counter + 1)
+        return drawn if std == 1.0 else drawn * std
 
     def state(self) -> tuple[int, int]:
         """The seed and the counter."""
-        return self.key, int(self.counter)
+        return int(self.key), int(self.counter)
 
     def restore(self, state: tuple[int, int]) -> None:
         """Continue from a saved state."""
@@ -77,4 +80,4 @@ def rand(*shape: int) -> Tensor:
 
 def randn(*shape: int) -> Tensor:
     """A float32 tensor of standard normal numbers from the default generator."""
-    return Tensor.of(default.normal(*shape))
+    return default.normal(*shape)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from groundup.errors import GroundupError, NonFiniteError, StateError
+from groundup.errors import GroundupError, StateError
+from groundup.ops import check_finite
 from groundup.ops.base import Array, quiet, state
 from groundup.tensor import Tensor
 
@@ -28,7 +30,7 @@ class Optimizer(ABC):
         params: the parameters, in order.
         lr: the learning rate; set it at will, or let a schedule.
         steps: how many steps were taken.
-        counts: how many of them updated each parameter.
+        counts: how many updates of each parameter were counted, where the rule needs that (Adam).
         state: by name, one tensor for each parameter.
 
     """
@@ -77,23 +79,30 @@ class Optimizer(ABC):
         """
         self.steps += 1
         recording, state.recording = state.recording, False
+        recorder = state.recorder
         try:
-            with quiet():
+            with quiet(), nullcontext() if recorder is None else recorder.updating(self):
                 for i, p, g in _pending(self.params):
-                    self.counts[i] += 1
                     self.update(i, p, g)
         finally:
             state.recording = recording
 
+    def count(self, i: int) -> int:
+        """Count an update of parameter i: how many there were, this one included."""
+        if state.recorder is not None:
+            return state.recorder.count(self, i)  # type: ignore[return-value]
+        self.counts[i] += 1
+        return self.counts[i]
+
     def zeros(self, name: str) -> list[Tensor]:
         """A new state of zeros in the parameters' shapes."""
-        self.state[name] = [Tensor.of(np.zeros_like(p.data)) for p in self.params]
+        self.state[name] = [Tensor.of(np.zeros_like(p.array)) for p in self.params]
         return self.state[name]
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the state, as arrays by name, with the learning rate and the step count."""
         saved = {
-            f"{k}.{i}": t.data.copy() for k, ts in self.state.items() for i, t in enumerate(ts)
+            f"{k}.{i}": t.array.copy() for k, ts in self.state.items() for i, t in enumerate(ts)
         }
         counts = {"steps": np.array(self.steps), "counts": np.array(self.counts)}
         return {"lr": np.array(self.lr), **counts, **saved}
@@ -209,13 +218,13 @@ class Adam(Optimizer):
         self.m, self.v = self.zeros("m"), self.zeros("v")
 
     def update(self, i: int, p: Tensor, g: Tensor) -> None:
-        beta1, beta2 = self.betas
+        (beta1, beta2), t = self.betas, self.count(i)
         if self.weight_decay:
             g = g + self.weight_decay * p
         m = self.m[i].assign(beta1 * self.m[i] + (1 - beta1) * g)
         v = self.v[i].assign(beta2 * self.v[i] + (1 - beta2) * g * g)
-        m_hat = m / (1 - beta1 ** self.counts[i])
-        v_hat = v / (1 - beta2 ** self.counts[i])
+        m_hat = m / (1 - beta1**t)
+        v_hat = v / (1 - beta2**t)
         p.assign(p - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
 
@@ -239,11 +248,11 @@ class AdamW(Optimizer):
         self.m, self.v = self.zeros("m"), self.zeros("v")
 
     def update(self, i: int, p: Tensor, g: Tensor) -> None:
-        beta1, beta2 = self.betas
+        (beta1, beta2), t = self.betas, self.count(i)
         m = self.m[i].assign(beta1 * self.m[i] + (1 - beta1) * g)
         v = self.v[i].assign(beta2 * self.v[i] + (1 - beta2) * g * g)
-        m_hat = m / (1 - beta1 ** self.counts[i])
-        v_hat = v / (1 - beta2 ** self.counts[i])
+        m_hat = m / (1 - beta1**t)
+        v_hat = v / (1 - beta2**t)
         decayed = p * (1 - self.lr * self.weight_decay)
         p.assign(decayed - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
@@ -268,10 +277,10 @@ def check_betas(optimizer: Optimizer, betas: tuple[float, float]) -> None:
 # Gradient clipping
 
 
-def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale all gradients by one factor so that their joint Euclidean norm is at most max_norm.
 
-    Returns the norm before. Pascanu et al., "On the difficulty of training recurrent neural
+    Returns the norm before, a 0-d Tensor. Pascanu et al., "On the difficulty of training recurrent neural
     networks", ICML 2013.
 
     Raises:
@@ -280,17 +289,24 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     """
     params = [params] if isinstance(params, Tensor) else params
     pending = _pending(params)
-    norm = math.sqrt(sum(float(np.vdot(g.data, g.data)) for _, _, g in pending))
-    if not math.isfinite(norm):
-        raise NonFiniteError(
-            f"clip_grad_norm: the gradients' norm is {norm}; look for a NaN in the data or a "
-            "learning rate that is too large"
-        )
-    if norm > max_norm:
-        scale = max_norm / (norm + 1e-6)
-        for _, p, g in pending:
-            p.g = g.detach() * scale
+    recording, state.recording = state.recording, False
+    try:
+        with quiet():
+            squares = [(g * g).sum() for _, _, g in pending]
+            norm = sum(squares[1:], squares[0]).sqrt() if squares else Tensor(0.0)
+            check_finite(norm, what=_NON_FINITE_NORM)
+            scale = (max_norm / (norm + 1e-6)).minimum(1.0)
+            for _, p, g in pending:
+                p.g = g * scale
+    finally:
+        state.recording = recording
     return norm
+
+
+_NON_FINITE_NORM = (
+    "clip_grad_norm: the gradients' norm is {}; look for a NaN in the data or a learning rate that "
+    "is too large"
+)
 
 
 def clip_grad_value(params: Iterable[Tensor], max_value: float) -> None:

@@ -20,7 +20,7 @@ from groundup.errors import DtypeError, GradientError, ShapeError
 from groundup.ops import base
 from groundup.ops.base import FLOAT32, FLOAT64, Array, Axis, Node, state
 from groundup.ops.indexing import ARRAY, along_axis, split_index
-from groundup.ops.reduce import axes_of, reduced_count
+from groundup.ops.reduce import axes_of, reduced_count, size_of
 
 # What an op takes where it takes a Tensor.
 Value: TypeAlias = "Tensor | npt.ArrayLike"
@@ -47,9 +47,9 @@ class Tensor:
 
     """
 
-    __slots__ = ("_g", "data", "node", "requires_grad", "written")
+    __slots__ = ("_g", "array", "node", "requires_grad", "written")
 
-    data: Array
+    array: Array  # what `data` gives out: used within the package, where no value is read
     requires_grad: bool
     node: Node | None  # the step that made it; None for a leaf
     written: int  # when `assign` last wrote into data, on the clock of node serials
@@ -58,10 +58,12 @@ class Tensor:
     def __init__(
         self, data: Value, requires_grad: bool = False, dtype: npt.DTypeLike | None = None
     ):
-        self.data = as_array(data, dtype)
-        if requires_grad and self.data.dtype.kind not in "fc":
+        if state.recorder is not None:
+            data = state.recorder.plain(data, dtype)
+        self.array = as_array(data, dtype)
+        if requires_grad and self.array.dtype.kind not in "fc":
             raise DtypeError(
-                f"a {self.data.dtype} tensor cannot require a gradient; only floating-point ones "
+                f"a {self.array.dtype} tensor cannot require a gradient; only floating-point ones "
                 "can: pass dtype=np.float32, or convert with .float()"
             )
         self.requires_grad = requires_grad
@@ -73,7 +75,7 @@ class Tensor:
     def of(cls, array: Array) -> Self:
         """A Tensor around an array that is known to be good (no checks: ops use this)."""
         self = cls.__new__(cls)
-        self.data = array
+        self.array = array
         self.requires_grad = False
         self.node = None
         self.written = 0
@@ -87,7 +89,10 @@ class Tensor:
         """The gradient. Inside a `bwd`, setting it contributes to it."""
         if state.sweep is not None:
             state.sweep.before_read(self)
-        return self._g
+        found = self._g
+        if found is NOT_KEPT or state.recorder is not None:
+            refuse_old_gradient(self)
+        return found
 
     @g.setter
     def g(self, value: Value | None) -> None:
@@ -100,7 +105,7 @@ class Tensor:
                     f"a gradient has its tensor's shape: {self.shape} here, {value.shape} given"
                 )
             if value.node is None and not value.requires_grad:
-                value = Tensor.of(value.data)
+                value = Tensor.of(value.array)
                 value.written = next(base.serials)  # a new gradient, for the optimizer
         self._g = value
 
@@ -148,7 +153,7 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set `requires_grad` and return the tensor."""
-        if requires_grad and self.data.dtype.kind not in "fc":
+        if requires_grad and self.array.dtype.kind not in "fc":
             raise DtypeError(f"a {self.dtype} tensor cannot require a gradient; use .float()")
         if not requires_grad and self.node is not None:
             raise GradientError("this tensor was computed by an op: use .detach() to cut it off")
@@ -176,60 +181,82 @@ class Tensor:
                 "assign writes to a leaf; this tensor was computed by "
                 f"{self.node.name}: detach it first"
             )
-        array = value.data if isinstance(value, Tensor) else as_array(value)
-        if array.shape != self.data.shape:
+        if state.recorder is not None:
+            value = state.recorder.assign(self, value)
+        array = value.array if isinstance(value, Tensor) else as_array(value)
+        if array.shape != self.array.shape:
             raise ShapeError(f"assign: the tensor has shape {self.shape}, the value {array.shape}")
-        if array.dtype is self.data.dtype:
-            self.data[...] = array
+        if array.dtype is self.array.dtype:
+            self.array[...] = array
         else:
             with base.quiet():
-                np.copyto(self.data, array, casting="same_kind")
+                np.copyto(self.array, array, casting="same_kind")
         self.written = next(base.serials)
         return self
 
     # The array
 
     @property
+    def data(self) -> Array:
+        """The NumPy array."""
+        self._read(".data")
+        return self.array
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self._read(".data = ...")
+        self.array = array
+
+    def _read(self, how: str) -> None:
+        """Refuse while a step is being recorded: the Program would keep the value for good."""
+        if state.recorder is not None:
+            state.recorder.refuse(how, self)
+
+    @property
     def shape(self) -> Shape:
-        return self.data.shape
+        return self.array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype
+        return self.array.dtype
 
     @property
     def ndim(self) -> int:
-        return self.data.ndim
+        return self.array.ndim
 
     @property
     def size(self) -> int:
         """The number of entries, as in NumPy."""
-        return self.data.size
+        return self.array.size
 
     def numel(self) -> int:
         """The number of entries, as in PyTorch."""
-        return self.data.size
+        return self.array.size
 
     def dim(self) -> int:
         """The number of dimensions, as in PyTorch."""
-        return self.data.ndim
+        return self.array.ndim
 
     def numpy(self) -> Array:
         """The NumPy array itself (shares memory)."""
-        return self.data
+        self._read("numpy()")
+        return self.array
 
     def item(self) -> Any:
         """The only entry as a Python number."""
-        if self.data.size != 1:
+        self._read("item()")
+        if self.array.size != 1:
             raise ShapeError(f"item() needs a single entry; this tensor has shape {self.shape}")
-        return self.data.item()
+        return self.array.item()
 
     def tolist(self) -> Any:
         """Nested Python lists."""
-        return self.data.tolist()
+        self._read("tolist()")
+        return self.array.tolist()
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        return np.array(self.data, dtype=dtype, copy=copy)
+        self._read("a NumPy function, or np.asarray,")
+        return np.array(self.array, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
         """`np.exp(tensor)` and `array + tensor` are the ops of the same name."""
@@ -244,38 +271,45 @@ class Tensor:
     def __len__(self) -> int:
         if not self.shape:
             raise ShapeError("a 0-d tensor has no length")
-        return len(self.data)
+        return len(self.array)
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
             raise ShapeError("a 0-d tensor cannot be iterated over")
-        return (self[i] for i in range(len(self.data)))
+        self._read("iterating")
+        return (self[i] for i in range(len(self.array)))
 
     def __bool__(self) -> bool:
-        if self.data.size != 1:
+        self._read("`if`, `while`, `and`, `or`, `not` or bool()")
+        if self.array.size != 1:
             raise ShapeError(
                 f"the truth of a tensor of shape {self.shape} is ambiguous: use .any() or .all()"
             )
-        return bool(self.data.item())
+        return bool(self.array.item())
 
     def __float__(self) -> float:
+        self._read("float()")
         return float(self.item())
 
     def __int__(self) -> int:
+        self._read("int()")
         return int(self.item())
 
     def __index__(self) -> int:
+        self._read("use as an index")
         return operator.index(self.item())
 
     def __format__(self, spec: str) -> str:
         return (
-            format(self.item(), spec) if spec and self.data.size == 1 else format(str(self), spec)
+            format(self.item(), spec) if spec and self.array.size == 1 else format(str(self), spec)
         )
 
     def __repr__(self) -> str:
-        array = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        if state.recorder is not None:  # shown in a debugger or a traceback: no value
+            return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
+        array = np.array2string(self.array, separator=", ", prefix="Tensor(")
         dtype = "" if self.dtype in (FLOAT32, np.int64, np.bool_) else f", dtype={self.dtype}"
-        if self.data.size == 0:
+        if self.array.size == 0:
             dtype = f", shape={self.shape}{dtype}"
         grad = ""
         if self.node is not None:
@@ -285,17 +319,18 @@ class Tensor:
         return f"{type(self).__name__}({array}{dtype}{grad})"
 
     def __reduce__(self) -> Any:
+        self._read("copying or pickling")
         if self.node is not None:
             raise GradientError(
                 "only leaves can be copied or pickled; this tensor was computed by "
                 f"{self.node.name}: detach it first"
             )
         g = self._g if self._g is None or self._g.node is None else None
-        return (copyreg.__newobj__, (type(self),), (self.data, self.requires_grad, g))  # type: ignore[attr-defined]
+        return (copyreg.__newobj__, (type(self),), (self.array, self.requires_grad, g))  # type: ignore[attr-defined]
 
     def __setstate__(self, saved: tuple[Array, bool, Tensor | None]) -> None:
         data, self.requires_grad, self._g = saved
-        self.data = as_array(data)
+        self.array = as_array(data)
         self.node = None
         self.written = 0
 
@@ -558,7 +593,7 @@ class Tensor:
                 f"freedom with correction={correction}"
             )
         deviation = self - self.mean(axis, keepdims=True)
-        return (deviation * deviation).sum(axis, keepdims) / (count - correction)
+        return (deviation * deviation).sum(axis, keepdims) / (size_of(self, axis) - correction)
 
     def std(self, axis: Axis = None, correction: int = 1, keepdims: bool = False) -> Tensor:
         """The root of `var`. Where it is 0 so is its gradient, as in PyTorch."""
@@ -627,7 +662,7 @@ class Tensor:
     @property
     def T(self) -> Tensor:
         """All axes reversed."""
-        return ops.transpose(self, axes=_REVERSED[self.data.ndim])
+        return ops.transpose(self, axes=_REVERSED[self.array.ndim])
 
     @property
     def mT(self) -> Tensor:
@@ -749,6 +784,22 @@ class Buffer(Tensor):
 
 base.Tensor = Tensor
 
+# Stands in `_g` for a gradient that a compiled step computed and did not keep.
+NOT_KEPT = Tensor.of(np.empty(0, np.float32))
+
+
+def refuse_old_gradient(tensor: Tensor) -> None:
+    """Raise for a gradient that a compiled step did not keep, or that a recorded one did not make."""
+    if tensor._g is NOT_KEPT:
+        raise GradientError(
+            f"the gradient of a tensor of shape {tensor.shape} was computed in a compiled step, "
+            "which did not keep it: return it from the step (return loss, w.g), or compile with "
+            "keep_gradients=True"
+        )
+    if state.recorder is not None and tensor._g is not None:
+        state.recorder.refuse_unknown_gradient(tensor)
+
+
 # The axes of n dimensions in reverse, for every n that NumPy has.
 _REVERSED = tuple(tuple(range(n))[::-1] for n in range(65))
 
@@ -756,7 +807,7 @@ _REVERSED = tuple(tuple(range(n))[::-1] for n in range(65))
 def as_array(data: Value, dtype: npt.DTypeLike | None = None) -> Array:
     """The NumPy array of a value: float32 from Python floats, an array's own dtype otherwise."""
     if isinstance(data, Tensor):
-        array = data.data
+        array = data.array
     elif isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
     else:

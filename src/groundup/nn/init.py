@@ -23,12 +23,12 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def normal(*shape: int, std: float = 1.0, generator: Generator | None = None) -> Array:
     """Normal numbers of mean 0 and the given standard deviation, float32."""
-    return (generator or generators.default).normal(*shape, std=std)
+    return (generator or generators.default).normal(*shape, std=std).data
 
 
 def uniform(*shape: int, bound: float = 1.0, generator: Generator | None = None) -> Array:
     """Uniform numbers in [-bound, bound), float32."""
-    drawn = (generator or generators.default).uniform(*shape).data
+    drawn = (generator or generators.default).uniform(*shape).array
     return ((2 * drawn - 1) * np.float32(bound)).astype(np.float32, copy=False)
 
 

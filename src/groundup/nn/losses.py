@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from groundup.errors import DtypeError, GroundupError, LabelError, ShapeError
-from groundup.functions import check_labels
+from groundup.errors import DtypeError, GroundupError, ShapeError
 from groundup.nn.module import Module
+from groundup.ops import arange, check_labels, check_range
+from groundup.ops.reduce import size_of
 from groundup.tensor import Buffer, Tensor
 
 
@@ -32,10 +35,11 @@ class Loss(Module):
             return losses.sum()
         return losses.mean() if total is None else losses.sum() / total
 
-    def arriving(self, out: Tensor, total: Tensor | float) -> Tensor:
-        """The gradient of the single losses: backward of `reduced`."""
-        arrived: Tensor = out.g
-        return arrived / total if self.reduction == "mean" else arrived
+    def sent_back(self, slopes: Tensor, out: Tensor, total: Any = None) -> Tensor:
+        """The gradient of what the single losses depend on by `slopes`: backward of `reduced`."""
+        if self.reduction == "mean":
+            slopes = slopes / (size_of(slopes) if total is None else total)
+        return slopes * (out.g.unsqueeze(-1) if slopes.ndim > out.ndim > 0 else out.g)
 
     def extra_repr(self) -> str:
         return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"
@@ -54,9 +58,9 @@ class Mse(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
-        inp.g = 2.0 * diff * self.arriving(out, float(diff.size))
+        inp.g = self.sent_back(2.0 * diff, out)
         if targ.requires_grad:
-            targ.g = (-2.0 * diff * self.arriving(out, float(diff.size))).reshape(targ.shape)
+            targ.g = self.sent_back(-2.0 * diff, out).reshape(targ.shape)
 
 
 class Mae(Loss):
@@ -68,9 +72,9 @@ class Mae(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
-        inp.g = diff.sign() * self.arriving(out, float(diff.size))
+        inp.g = self.sent_back(diff.sign(), out)
         if targ.requires_grad:
-            targ.g = (-diff.sign() * self.arriving(out, float(diff.size))).reshape(targ.shape)
+            targ.g = self.sent_back(-diff.sign(), out).reshape(targ.shape)
 
 
 class CrossEntropy(Loss):
@@ -109,7 +113,7 @@ class CrossEntropy(Loss):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         self._check(logits, labels)
         log_p = logits.log_softmax(1)
-        losses = -log_p[np.arange(len(labels)), labels]
+        losses = -log_p[arange(shape=labels.shape), labels]
         if self.weight is not None:
             losses = losses * self._weight(logits)[labels]
         if self.label_smoothing:
@@ -121,7 +125,7 @@ class CrossEntropy(Loss):
     def bwd(self, out: Tensor, logits: Tensor, labels: Tensor) -> None:
         # d/dlogits of -sum_c target_c * log_p_c is p * sum_c target_c - target
         p = logits.softmax(1)
-        target = labels.unsqueeze(1) == np.arange(logits.shape[1])
+        target = labels.unsqueeze(1) == arange(shape=logits.shape[1:])
         e = self.label_smoothing
         if self.weight is None:
             if e:
@@ -131,8 +135,7 @@ class CrossEntropy(Loss):
             target = target * ((1 - e) * weight) + weight * (e / logits.shape[1])
             p = p * target.sum(1, keepdims=True)
         total = self._total(logits, labels)
-        arrived = self.arriving(out, float(len(labels)) if total is None else total)
-        logits.g = (p - target) * (arrived.unsqueeze(1) if arrived.ndim else arrived)
+        logits.g = self.sent_back(p - target, out, size_of(labels) if total is None else total)
 
     def _weight(self, logits: Tensor) -> Tensor:
         assert self.weight is not None
@@ -156,7 +159,7 @@ class CrossEntropy(Loss):
             raise ShapeError(
                 f"CrossEntropy: {self.weight.size} class weights for {logits.shape[1]} classes"
             )
-        check_labels(labels.data, logits.shape[1])
+        check_labels(labels, classes=logits.shape[1])
 
 
 class BinaryCrossEntropyWithLogits(Loss):
@@ -175,12 +178,7 @@ class BinaryCrossEntropyWithLogits(Loss):
 
     def forward(self, inp: Tensor, targ: Tensor) -> Tensor:
         y = matched(self, inp, targ).cast(inp.dtype)
-        low, high = float(y.data.min()), float(y.data.max())
-        if not (low >= 0 and high <= 1):
-            raise LabelError(
-                f"{type(self).__name__}: targets lie between 0 and 1; these between {low:g} and "
-                f"{high:g}"
-            )
+        check_range(y, low=0.0, high=1.0, what=f"{type(self).__name__}: targets")
         # log(1 + exp(-inp)) = max(-inp, 0) + log(1 + exp(-|inp|))
         # maximum and not relu: at 0 its halves make the sum's derivative, -1/2
         softplus = (-inp).maximum(0.0) + (-inp.abs()).exp().log1p()
@@ -189,17 +187,16 @@ class BinaryCrossEntropyWithLogits(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         y = targ.reshape(inp.shape).cast(inp.dtype)
-        arrived = self.arriving(out, float(inp.size))
         # d softplus(-inp) = sigmoid(inp) - 1
-        inp.g = ((1.0 - y) + self._slope(inp, y) * (inp.sigmoid() - 1.0)) * arrived
+        inp.g = self.sent_back((1.0 - y) + self._slope(inp, y) * (inp.sigmoid() - 1.0), out)
         if targ.requires_grad:
             softplus = (-inp).maximum(0.0) + (-inp.abs()).exp().log1p()
             d_slope = 0.0 if self.pos_weight is None else self.pos_weight.cast(inp.dtype) - 1.0
-            targ.g = ((d_slope * softplus - inp) * arrived).reshape(targ.shape)
+            targ.g = self.sent_back(d_slope * softplus - inp, out).reshape(targ.shape)
 
-    def _slope(self, inp: Tensor, y: Tensor) -> Tensor:
+    def _slope(self, inp: Tensor, y: Tensor) -> Tensor | float:
         if self.pos_weight is None:
-            return Tensor.of(np.ones((), inp.dtype))
+            return 1.0
         return 1.0 + (self.pos_weight.cast(inp.dtype) - 1.0) * y
 
 

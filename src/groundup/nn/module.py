@@ -54,6 +54,11 @@ class Module:
         return out
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if state.recorder is not None:
+            return state.recorder.call(self, lambda: self._forward(args, kwargs))
+        return self._forward(args, kwargs)
+
+    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not (state.recording and state.own_rules and has_bwd(self)):
             return self.forward(*args, **kwargs)
         began = next(serials)
@@ -105,7 +110,7 @@ class Module:
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers, by path."""
         return {
-            path: value.data.copy()
+            path: value.array.copy()
             for path, value in self.named_members()
             if isinstance(value, Parameter | Buffer)
         }
@@ -166,7 +171,7 @@ class Module:
         """Convert floating-point parameters and buffers to a dtype, in place."""
         for _, value in self.named_members():
             if isinstance(value, Parameter | Buffer) and value.dtype.kind == "f":
-                value.data = value.data.astype(dtype)
+                value.array = value.array.astype(dtype)
                 value._g = None
         return self
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from groundup.backward import Argument, Sweep
 from groundup.errors import DtypeError, ShapeError
+from groundup.ops import full
 from groundup.ops.base import Array, Node, serials
 from groundup.tensor import Tensor
 
@@ -36,10 +37,10 @@ def as_one_step(
         return result
     if not isinstance(result, Tensor):
         return Bundle.around(result, outs, ModuleNode(module, args, kwargs, given, captured))
-    if result.data.dtype.kind not in "fc":
+    if result.array.dtype.kind not in "fc":
         return result
     if result.node is None or result.node.serial < began:  # not made here: someone else's tensor
-        result = Tensor.of(result.data)
+        result = Tensor.of(result.array)
     node = ModuleNode(module, args, kwargs, given, captured)
     if result.node is not None:  # forward may have computed more from it: that comes after
         node.serial = result.node.serial
@@ -130,7 +131,7 @@ class Bundle(Tensor):
         """Forward's result with each tensor replaced by one that comes from the bundle."""
         bundle = cls.of(np.empty(0, np.float32))
         bundle.requires_grad, bundle.node = True, node
-        bundle.arrays = [t.data for t in outs]
+        bundle.arrays = [t.array for t in outs]
         places = iter(range(len(outs)))
         bundle.result = mapped(result, lambda _: Place(next(places)))
         return mapped(bundle.result, lambda place: bundle.pick(place.index), Place)
@@ -150,7 +151,8 @@ class Bundle(Tensor):
         def with_gradient(place: Place) -> Tensor:
             gradient = found.get(place.index)
             if gradient is None:
-                gradient = Tensor.of(np.zeros_like(self.arrays[place.index]))
+                array = self.arrays[place.index]
+                gradient = full(shape=array.shape, value=0.0, dtype=array.dtype)
             return sweep.output(self.pick(place.index), gradient)
 
         return mapped(self.result, with_gradient, Place)

@@ -1,6 +1,18 @@
 """The primitive ops, one file a family; each has its NumPy `forward` and its `bwd` side by side."""
 
 from groundup.ops.base import Op as Op
+from groundup.ops.checks import (
+    check_finite as check_finite,
+    check_labels as check_labels,
+    check_range as check_range,
+)
+from groundup.ops.constants import (
+    arange as arange,
+    array_ as array_,
+    full as full,
+    size as size,
+    value as value,
+)
 from groundup.ops.elementwise import (
     abs_ as abs_,
     add as add,
@@ -51,6 +63,7 @@ from groundup.ops.linalg import (
     matmul as matmul,
 )
 from groundup.ops.random import (
+    normal as normal,
     uniform as uniform,
 )
 from groundup.ops.reduce import (

@@ -20,21 +20,24 @@ Where a contribution costs real work, ask `x.requires_grad` first.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from groundup.errors import DtypeError, ShapeError
+from groundup.errors import DtypeError, GroundupError, ShapeError
+from groundup.ops.text import Array as Array, Text
 
 if TYPE_CHECKING:
     from groundup.backward import Sweep
+    from groundup.program.record import Recorder
     from groundup.tensor import Tensor as TensorType
 
-Array: TypeAlias = npt.NDArray[Any]
 Axis: TypeAlias = int | tuple[int, ...] | None
+Shape: TypeAlias = tuple[int, ...]
 
 # groundup.tensor puts its class here when it is imported: ops make Tensors, and a Tensor's
 # operators are ops.
@@ -59,6 +62,7 @@ class State(threading.local):
     own_rules: bool = True  # a module's hand-written bwd is used
     quiet: bool = False  # NumPy's floating-point warnings are already off
     sweep: Sweep | None = None  # the backward pass that is running a bwd right now
+    recorder: Recorder | None = None  # writes down what runs, as a Program
 
 
 state = State()
@@ -84,6 +88,17 @@ class quiet:
         if self.errstate is not None:
             state.quiet = False
             self.errstate.__exit__(None, None, None)
+
+
+class Number(ABC):
+    """A Python number in a step that is being recorded, such as a learning rate.
+
+    It computes as the number would, and the recorder writes down how.
+    """
+
+    @abstractmethod
+    def as_tensor(self, dtype: np.dtype[Any]) -> TensorType:
+        """The number as a 0-d Tensor, as it takes part in an op with Tensors of a dtype."""
 
 
 class Node:
@@ -143,12 +158,52 @@ class Op(ABC):
         """`bwd(out, *inputs, **attrs)`: contribute to each input's `.g` what out.g implies."""
         raise NotImplementedError(f"{self.name} has no bwd")
 
+    # What Programs need to know: shapes, dtypes, cost and text of this op.
+
+    # A check computes nothing: it raises where its input is bad.
+    is_check: ClassVar[bool] = False
+    # The result's entry depends on the inputs' entries at the same place only (with broadcasting).
+    elementwise: ClassVar[bool] = False
+    # The result shares memory with the first input.
+    is_view: ClassVar[bool] = False
+    # The NumPy function that does the same and takes `out=`, if there is one: "np.add".
+    ufunc: ClassVar[str] = ""
+    # The function of `groundup.ops.helpers` that the op's text calls, if any.
+    helper: ClassVar[Callable[..., Any] | None] = None
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        """The shape rule: the output's shape from the inputs'; ShapeError if they do not fit."""
+        raise NotImplementedError(f"{self.name} has no shape rule")
+
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        """The dtype rule: what NumPy makes of arrays (given as dtype and ndim) and numbers.
+
+        It asks NumPy itself, with arrays of a single entry.
+        """
+        trial = [
+            np.ones((1,) * g[1], g[0]) if isinstance(g, tuple) else g for g in given
+        ]
+        with quiet():
+            return np.asarray(self.forward(*trial, **attrs)).dtype
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        """Floating-point operations: one an entry of the output unless the op says otherwise."""
+        return 0 if self.is_view or self.is_check else math.prod(out)
+
+    def text(self, *ins: Text, out: str, shapes: Sequence[Shape], **attrs: Any) -> Text:
+        """The op as NumPy source, from the source of its inputs.
+
+        `out` is the output's shape as text, in which the batch may be a name; `shapes` are the
+        inputs' shapes as numbers.
+        """
+        raise NotImplementedError(f"{self.name} does not print")
+
     def __call__(self, *args: Any, **attrs: Any) -> TensorType:
         arrays: list[Any] = []
         wanted = plain = False
         for arg in args:
             if isinstance(arg, Tensor):
-                arrays.append(arg.data)
+                arrays.append(arg.array)
                 if arg.requires_grad:
                     wanted = True
             elif type(arg) is float and arrays:
@@ -157,7 +212,7 @@ class Op(ABC):
                 plain = True
             else:
                 args = _all_tensors(args)
-                arrays = [a.data for a in args]
+                arrays = [a.array for a in args]
                 wanted = any([a.requires_grad for a in args])  # noqa: C419 (a third of the time)
                 plain = False
                 break
@@ -177,7 +232,7 @@ class Op(ABC):
                 return self(*narrowed, **attrs)
         # Tensor.of(data), without the call.
         out = _new(Tensor)
-        out.data = data
+        out.array = data
         out.requires_grad = False
         out.node = None
         out.written = 0
@@ -189,6 +244,8 @@ class Op(ABC):
                 args = tuple([a.origin for a in args])
             out.requires_grad = True
             out.node = OpNode(self, args, attrs)
+        if state.recorder is not None:
+            state.recorder.record(self, args, attrs, out)
         return out
 
     def __repr__(self) -> str:
@@ -198,7 +255,7 @@ class Op(ABC):
         self, error: Exception, args: tuple[TensorType, ...], attrs: dict[str, Any]
     ) -> Exception:
         """NumPy's error with the op's name, shapes and dtypes; own errors pass unchanged."""
-        if isinstance(error, ShapeError | DtypeError):
+        if isinstance(error, GroundupError):
             return error
         kind = DtypeError if isinstance(error, TypeError) else ShapeError
         shapes = ", ".join(f"{a.shape} {a.dtype}" for a in args)
@@ -217,14 +274,23 @@ def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
     integer and they are. A float64 array that meets float32 Tensors becomes float32: nothing
     widens silently.
     """
+    made = _constant(value, args)
+    if state.recorder is not None:
+        state.recorder.made_constant(value, made)
+    return made
+
+
+def _constant(value: Any, args: tuple[Any, ...]) -> TensorType:
     if type(value) is NDARRAY and value.dtype.kind in "iub":
         return Tensor.of(value)
     if isinstance(value, np.generic):  # NumPy's numbers are as weak as Python's
         value = value.item()
     if isinstance(value, bool):
         return Tensor.of(np.array(value))
-    met = [a.data.dtype for a in args if isinstance(a, Tensor)]
+    met = [a.array.dtype for a in args if isinstance(a, Tensor)]
     dtype = next((d for d in met if d.kind in "fc"), None)
+    if isinstance(value, Number):
+        return value.as_tensor(dtype or FLOAT32)
     if isinstance(value, float):
         return Tensor.of(_number(value, dtype or FLOAT32))
     if isinstance(value, int):
@@ -234,8 +300,8 @@ def constant(value: Any, args: tuple[Any, ...] = ()) -> TensorType:
         except OverflowError:  # too large for the integers that it meets: compare it as it is
             return Tensor(value)
     made = Tensor(value)
-    widens = isinstance(value, list | tuple) or made.data.dtype is FLOAT64
-    if dtype is not None and made.data.dtype.kind == "f" and widens:
+    widens = isinstance(value, list | tuple) or made.array.dtype is FLOAT64
+    if dtype is not None and made.array.dtype.kind == "f" and widens:
         return Tensor(value, dtype=dtype)
     return made
 
@@ -254,8 +320,8 @@ def _narrow(inputs: tuple[TensorType, ...]) -> list[TensorType] | None:
     NumPy's float32 * int64, int64 / int64 and exp(int64) are float64; here, as in PyTorch, they
     are float32: integers take the float's width.
     """
-    if not inputs or any(i.data.dtype is FLOAT64 or i.data.dtype.kind == "c" for i in inputs):
+    if not inputs or any(i.array.dtype is FLOAT64 or i.array.dtype.kind == "c" for i in inputs):
         return None
-    floats = [i.data.dtype for i in inputs if i.data.dtype.kind == "f"]
+    floats = [i.array.dtype for i in inputs if i.array.dtype.kind == "f"]
     dtype = floats[0] if floats else FLOAT32
-    return [i if i.data.dtype.kind == "f" else Tensor.of(i.data.astype(dtype)) for i in inputs]
+    return [i if i.array.dtype.kind == "f" else i.cast(dtype) for i in inputs]

@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from groundup.errors import ShapeError
-from groundup.ops.base import Array, Op
+from groundup.ops import helpers
+from groundup.ops.base import Array, Op, Shape
+from groundup.ops.text import COMPARE, POWER, PRODUCT, SIGN, SUM, Text, call, infix, method, value
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
 
+class Elementwise(Op):
+    """One with NumPy's broadcasting, which prints as a call of its NumPy function."""
+
+    elementwise = True
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        try:
+            return np.broadcast_shapes(*shapes)
+        except ValueError as error:
+            raise ShapeError(f"{self.name}: shapes {shapes} do not broadcast") from error
+
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return call(self.ufunc, *(x.code for x in ins))
+
+
+class Infix(Elementwise):
+    """One that prints as an operator."""
+
+    symbol: ClassVar[str]
+    level: ClassVar[int]
+
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return infix(ins[0], self.symbol, ins[1], self.level)
+
+
 # Arithmetic
 
 
-class Add(Op):
+class Add(Infix):
+    ufunc, symbol, level = "np.add", "+", SUM
+
     def forward(self, x: Array, y: Array) -> Array:
         return x + y
 
@@ -26,7 +55,9 @@ class Add(Op):
         y.g = out.g
 
 
-class Sub(Op):
+class Sub(Infix):
+    ufunc, symbol, level = "np.subtract", "-", SUM
+
     def forward(self, x: Array, y: Array) -> Array:
         return np.subtract(x, y)
 
@@ -36,7 +67,9 @@ class Sub(Op):
             y.g = -out.g
 
 
-class Mul(Op):
+class Mul(Infix):
+    ufunc, symbol, level = "np.multiply", "*", PRODUCT
+
     def forward(self, x: Array, y: Array) -> Array:
         return x * y
 
@@ -47,7 +80,9 @@ class Mul(Op):
             y.g = out.g * x
 
 
-class Div(Op):
+class Div(Infix):
+    ufunc, symbol, level = "np.true_divide", "/", PRODUCT
+
     def forward(self, x: Array, y: Array) -> Array:
         return x / y
 
@@ -58,15 +93,20 @@ class Div(Op):
             y.g = -out.g * out / y
 
 
-class Neg(Op):
+class Neg(Elementwise):
+    ufunc = "np.negative"
+
     def forward(self, x: Array) -> Array:
         return -x
 
     def bwd(self, out: Tensor, x: Tensor) -> None:
         x.g = -out.g
 
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return Text("-" + ins[0].within(SIGN), SIGN)
 
-class Pow(Op):
+
+class Pow(Elementwise):
     """x ** exponent for a number: d/dx = exponent * x**(exponent - 1), and 0 for exponent 0."""
 
     def forward(self, x: Array, *, exponent: float) -> Array:
@@ -81,12 +121,17 @@ class Pow(Op):
         else:
             x.g = out.g * (exponent * x ** (exponent - 1))
 
+    def text(self, *ins: Text, exponent: float, **attrs: Any) -> Text:  # type: ignore[override]
+        return Text(f"{ins[0].within(POWER + 1)}**{value(exponent)}", POWER)
 
-class Power(Op):
+
+class Power(Elementwise):
     """x ** y for two Tensors. d/dx = y * x**(y-1), d/dy = x**y * log(x).
 
     As in PyTorch, d/dx is 0 where y is 0, and d/dy is 0 where x is 0 and y >= 0.
     """
+
+    ufunc = "np.power"
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.power(x, y)
@@ -101,7 +146,9 @@ class Power(Op):
 # Exponentials, roots and trigonometry
 
 
-class Exp(Op):
+class Exp(Elementwise):
+    ufunc = "np.exp"
+
     def forward(self, x: Array) -> Array:
         return np.exp(x)
 
@@ -109,8 +156,10 @@ class Exp(Op):
         x.g = out.g * out
 
 
-class Expm1(Op):
+class Expm1(Elementwise):
     """exp(x) - 1 without cancellation near 0."""
+
+    ufunc = "np.expm1"
 
     def forward(self, x: Array) -> Array:
         return np.expm1(x)
@@ -119,7 +168,9 @@ class Expm1(Op):
         x.g = out.g * (out + 1.0)
 
 
-class Log(Op):
+class Log(Elementwise):
+    ufunc = "np.log"
+
     def forward(self, x: Array) -> Array:
         return np.log(x)
 
@@ -127,8 +178,10 @@ class Log(Op):
         x.g = out.g / x
 
 
-class Log1p(Op):
+class Log1p(Elementwise):
     """log(1 + x) without cancellation near 0."""
+
+    ufunc = "np.log1p"
 
     def forward(self, x: Array) -> Array:
         return np.log1p(x)
@@ -137,7 +190,9 @@ class Log1p(Op):
         x.g = out.g / (x + 1.0)
 
 
-class Sqrt(Op):
+class Sqrt(Elementwise):
+    ufunc = "np.sqrt"
+
     def forward(self, x: Array) -> Array:
         return np.sqrt(x)
 
@@ -145,7 +200,9 @@ class Sqrt(Op):
         x.g = out.g / (2.0 * out)
 
 
-class Sin(Op):
+class Sin(Elementwise):
+    ufunc = "np.sin"
+
     def forward(self, x: Array) -> Array:
         return np.sin(x)
 
@@ -153,7 +210,9 @@ class Sin(Op):
         x.g = out.g * cos(x)
 
 
-class Cos(Op):
+class Cos(Elementwise):
+    ufunc = "np.cos"
+
     def forward(self, x: Array) -> Array:
         return np.cos(x)
 
@@ -161,8 +220,10 @@ class Cos(Op):
         x.g = -out.g * sin(x)
 
 
-class Tanh(Op):
+class Tanh(Elementwise):
     """d/dx = 1 - tanh(x)**2, from the output."""
+
+    ufunc = "np.tanh"
 
     def forward(self, x: Array) -> Array:
         return np.tanh(x)
@@ -171,34 +232,42 @@ class Tanh(Op):
         x.g = out.g * (1.0 - out * out)
 
 
-class Sigmoid(Op):
+class Sigmoid(Elementwise):
     """1 / (1 + exp(-x)), stable for large |x|. d/dx = s * (1 - s), from the output."""
 
     def forward(self, x: Array) -> Array:
-        # exp of a non-positive number only, so nothing overflows.
-        e = np.exp(-np.abs(x)) if x.dtype.kind != "c" else np.exp(np.where(x.real < 0, x, -x))
-        s: Array = np.where(x.real >= 0, 1, e) / (1 + e)
-        return s
+        return helpers.sigmoid(x)
 
     def bwd(self, out: Tensor, x: Tensor) -> None:
         x.g = out.g * out * (1.0 - out)
 
+    helper = staticmethod(helpers.sigmoid)
 
-class Erf(Op):
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return call("sigmoid", ins[0].code)
+
+
+class Erf(Elementwise):
     """The error function. d/dx = 2/sqrt(pi) * exp(-x**2)."""
 
     def forward(self, x: Array) -> Array:
-        wide = _erf(x.astype(np.float64, copy=False))
-        return wide if x.dtype.kind != "f" else wide.astype(x.dtype, copy=False)
+        return helpers.erf(x)
 
     def bwd(self, out: Tensor, x: Tensor) -> None:
         x.g = out.g * (2.0 / math.sqrt(math.pi) * exp(-(x * x)))
+
+    helper = staticmethod(helpers.erf)
+
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return call("erf", ins[0].code)
 
 
 # Piecewise
 
 
-class Abs(Op):
+class Abs(Elementwise):
+    ufunc = "np.abs"
+
     def forward(self, x: Array) -> Array:
         return np.abs(x)
 
@@ -206,8 +275,10 @@ class Abs(Op):
         x.g = out.g * sign(x)
 
 
-class Sign(Op):
+class Sign(Elementwise):
     """-1, 0 or 1. The gradient is 0."""
+
+    ufunc = "np.sign"
 
     def forward(self, x: Array) -> Array:
         return np.sign(x)
@@ -216,8 +287,10 @@ class Sign(Op):
         x.g = out.g * 0.0
 
 
-class Floor(Op):
+class Floor(Elementwise):
     """The largest integer not above x. The gradient is 0."""
+
+    ufunc = "np.floor"
 
     def forward(self, x: Array) -> Array:
         return np.floor(x)
@@ -226,7 +299,7 @@ class Floor(Op):
         x.g = out.g * 0.0
 
 
-class Round(Op):
+class Round(Elementwise):
     """The nearest integer, halves to even. The gradient is 0."""
 
     def forward(self, x: Array) -> Array:
@@ -235,8 +308,11 @@ class Round(Op):
     def bwd(self, out: Tensor, x: Tensor) -> None:
         x.g = out.g * 0.0
 
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return call("np.round", ins[0].code)
 
-class Relu(Op):
+
+class Relu(Elementwise):
     """max(x, 0). The gradient at 0 is 0."""
 
     def forward(self, x: Array) -> Array:
@@ -245,8 +321,11 @@ class Relu(Op):
     def bwd(self, out: Tensor, x: Tensor) -> None:
         x.g = where(x > 0, out.g, 0.0)
 
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return call("np.maximum", ins[0].code, "0")
 
-class Clamp(Op):
+
+class Clamp(Elementwise):
     """x limited to [low, high], either may be None. The gradient at a limit is 1 (PyTorch)."""
 
     def forward(self, x: Array, *, low: float | None, high: float | None) -> Array:
@@ -262,9 +341,19 @@ class Clamp(Op):
             g = where(x >= low, g, 0.0)
         x.g = g if high is None else where(x <= high, g, 0.0)
 
+    def text(  # type: ignore[override]
+        self, *ins: Text, low: float | None, high: float | None, **attrs: Any
+    ) -> Text:
+        (x,) = ins
+        if low is not None:
+            x = call("np.maximum", x.code, value(low))
+        return x if high is None else call("np.minimum", x.code, value(high))
 
-class Maximum(Op):
+
+class Maximum(Elementwise):
     """The larger of two. Equal ones share the gradient in halves (PyTorch)."""
+
+    ufunc = "np.maximum"
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.maximum(x, y)
@@ -277,8 +366,10 @@ class Maximum(Op):
             y.g = where(y < x, 0.0, shared)
 
 
-class Minimum(Op):
+class Minimum(Elementwise):
     """The smaller of two. Equal ones share the gradient in halves (PyTorch)."""
+
+    ufunc = "np.minimum"
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.minimum(x, y)
@@ -291,7 +382,7 @@ class Minimum(Op):
             y.g = where(y > x, 0.0, shared)
 
 
-class Where(Op):
+class Where(Elementwise):
     """x where condition is true, y elsewhere."""
 
     def forward(self, condition: Array, x: Array, y: Array) -> Array:
@@ -303,68 +394,80 @@ class Where(Op):
         if y.requires_grad:
             y.g = where(condition, 0.0, out.g)
 
+    def text(self, *ins: Text, **attrs: Any) -> Text:
+        return call("np.where", *(x.code for x in ins))
+
 
 # Comparisons and logic: no gradient
 
 
-class Less(Op):
+class Less(Infix):
     differentiable = False
+    ufunc, symbol, level = "np.less", "<", COMPARE
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.less(x, y)
 
 
-class LessEqual(Op):
+class LessEqual(Infix):
     differentiable = False
+    ufunc, symbol, level = "np.less_equal", "<=", COMPARE
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.less_equal(x, y)
 
 
-class Greater(Op):
+class Greater(Infix):
     differentiable = False
+    ufunc, symbol, level = "np.greater", ">", COMPARE
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.greater(x, y)
 
 
-class GreaterEqual(Op):
+class GreaterEqual(Infix):
     differentiable = False
+    ufunc, symbol, level = "np.greater_equal", ">=", COMPARE
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.greater_equal(x, y)
 
 
-class Equal(Op):
+class Equal(Infix):
     differentiable = False
+    ufunc, symbol, level = "np.equal", "==", COMPARE
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.equal(x, y)
 
 
-class NotEqual(Op):
+class NotEqual(Infix):
     differentiable = False
+    ufunc, symbol, level = "np.not_equal", "!=", COMPARE
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.not_equal(x, y)
 
 
-class LogicalAnd(Op):
+class LogicalAnd(Elementwise):
     differentiable = False
+    ufunc = "np.logical_and"
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.logical_and(x, y)
 
 
-class LogicalOr(Op):
+class LogicalOr(Elementwise):
     differentiable = False
+    ufunc = "np.logical_or"
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.logical_or(x, y)
 
 
-class LogicalNot(Op):
+class LogicalNot(Elementwise):
     differentiable = False
+    ufunc = "np.logical_not"
 
     def forward(self, x: Array) -> Array:
         return np.logical_not(x)
@@ -382,7 +485,7 @@ class Detach(Op):
         return x
 
 
-class Cast(Op):
+class Cast(Elementwise):
     """x as another dtype. The gradient goes back in x's own dtype."""
 
     chooses_dtype = True
@@ -393,94 +496,12 @@ class Cast(Op):
     def bwd(self, out: Tensor, x: Tensor, *, dtype: Any) -> None:
         x.g = cast(out.g, dtype=x.dtype)
 
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        return np.dtype(attrs["dtype"])
 
-def _erf(x: Array) -> Array:
-    """The error function of a float64 array, relative error below 1e-15.
+    def text(self, *ins: Text, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]
+        return method(ins[0], "astype", value(np.dtype(dtype)))
 
-    Rational Chebyshev approximations on |x| <= 0.46875, up to 4, and beyond:
-    W. J. Cody, "Rational Chebyshev approximations for the error function",
-    Mathematics of Computation 23 (1969), 631-637.
-    """
-    size = np.abs(x)
-    inner = _ratio(_ERF_SMALL, np.square(np.minimum(size, 0.46875))) * size
-    middle = np.clip(size, 0.46875, 4.0)
-    outer = np.maximum(size, 4.0)
-    inverse = 1.0 / np.square(outer)
-    tail = (_INV_SQRT_PI - inverse * _ratio(_ERF_LARGE, inverse)) / outer
-    complement = np.where(size <= 4.0, _ratio(_ERF_MIDDLE, middle), tail) * np.exp(-size * size)
-    erf = np.where(size <= 0.46875, inner, 1.0 - complement)
-    return np.copysign(erf, x)
-
-
-def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Array) -> Array:
-    """The quotient of two polynomials, by Horner's rule, the highest power first."""
-    top, bottom = (np.full_like(x, c[0]) for c in coefficients)
-    for a in coefficients[0][1:]:
-        top = top * x + a
-    for b in coefficients[1][1:]:
-        bottom = bottom * x + b
-    return top / bottom
-
-
-_INV_SQRT_PI = 1.0 / math.sqrt(math.pi)
-_ERF_SMALL = (
-    (
-        1.85777706184603153e-1,
-        3.16112374387056560e0,
-        1.13864154151050156e2,
-        3.77485237685302021e2,
-        3.20937758913846947e3,
-    ),
-    (
-        1.0,
-        2.36012909523441209e1,
-        2.44024637934444173e2,
-        1.28261652607737228e3,
-        2.84423683343917062e3,
-    ),
-)
-_ERF_MIDDLE = (
-    (
-        2.15311535474403846e-8,
-        5.64188496988670089e-1,
-        8.88314979438837594e0,
-        6.61191906371416295e1,
-        2.98635138197400131e2,
-        8.81952221241769090e2,
-        1.71204761263407058e3,
-        2.05107837782607147e3,
-        1.23033935479799725e3,
-    ),
-    (
-        1.0,
-        1.57449261107098347e1,
-        1.17693950891312499e2,
-        5.37181101862009858e2,
-        1.62138957456669019e3,
-        3.29079923573345963e3,
-        4.36261909014324716e3,
-        3.43936767414372164e3,
-        1.23033935480374942e3,
-    ),
-)
-_ERF_LARGE = (
-    (
-        1.63153871373020978e-2,
-        3.05326634961232344e-1,
-        3.60344899949804439e-1,
-        1.25781726111229246e-1,
-        1.60837851487422766e-2,
-        6.58749161529837803e-4,
-    ),
-    (
-        1.0,
-        2.56852019228982242e0,
-        1.87295284992346047e0,
-        5.27905102951428412e-1,
-        6.05183413124413191e-2,
-        2.33520497626869185e-3,
-    ),
-)
 
 add, sub, mul, div, neg, pow_, power = Add(), Sub(), Mul(), Div(), Neg(), Pow(), Power()
 exp, expm1, log, log1p, sqrt = Exp(), Expm1(), Log(), Log1p(), Sqrt()

@@ -6,13 +6,17 @@ where an index array goes; the arrays themselves are inputs of the op.
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from groundup.errors import DtypeError, ShapeError
-from groundup.ops.base import Array, Op
+from groundup.ops import helpers
+from groundup.ops.base import Array, Op, Shape
+from groundup.ops.text import ATOM, Text, call, index as index_text
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
@@ -22,7 +26,7 @@ Pattern: TypeAlias = tuple[Any, ...]
 ARRAY = "array"
 
 
-def filled(pattern: Pattern, indices: tuple[Array, ...]) -> tuple[Any, ...]:
+def filled(pattern: Pattern, indices: Sequence[Array]) -> tuple[Any, ...]:
     """The NumPy index: the arrays put where the pattern says."""
     arrays = iter(indices)
     return tuple(next(arrays) if isinstance(part, str) else part for part in pattern)
@@ -104,8 +108,26 @@ def along_axis(shape: tuple[int, ...], indices: Any, axis: int) -> list[Any]:
     return grids
 
 
+def indexed_shape(shape: Shape, pattern: Pattern, arrays: Sequence[Shape]) -> Shape:
+    """The shape of x[index], without x: NumPy is asked about an array that takes no memory."""
+    trial = np.broadcast_to(np.zeros((), bool), shape)
+    try:
+        return trial[filled(pattern, [np.zeros(a, np.intp) for a in arrays])].shape
+    except (IndexError, ValueError) as error:
+        raise ShapeError(f"index {pattern} of shape {shape}: {error}") from error
+
+
+def written_index(pattern: Pattern, arrays: Sequence[Text]) -> str:
+    """An index as an argument: a tuple of slices and arrays."""
+    given = iter(arrays)
+    parts = [next(given).code if isinstance(p, str) else repr(p) for p in pattern]
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
 class Slice(Op):
     """x[index] for ints, slices, None and Ellipsis (a view)."""
+
+    is_view = True
 
     def forward(self, x: Array, *, index: Pattern) -> Array:
         return np.asarray(x[index])
@@ -113,17 +135,41 @@ class Slice(Op):
     def bwd(self, out: Tensor, x: Tensor, *, index: Pattern) -> None:
         x.g = unslice(out.g, index=index, shape=x.shape)
 
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        return indexed_shape(shapes[0], attrs["index"], ())
+
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        return given[0][0]  # type: ignore[no-any-return]
+
+    def text(self, *ins: Text, index: Pattern, **attrs: Any) -> Text:  # type: ignore[override]
+        return Text(f"{ins[0].within(ATOM)}[{index_text(index) or '()'}]", ATOM)
+
 
 class Unslice(Op):
     """Zeros of a shape with x written at index: a slice's gradient."""
 
+    helper = staticmethod(helpers.unslice)
+
     def forward(self, x: Array, *, index: Pattern, shape: tuple[int, ...]) -> Array:
-        full = np.zeros(shape, x.dtype)
-        full[index] = x
-        return full
+        return helpers.unslice(x, index, shape)
 
     def bwd(self, out: Tensor, x: Tensor, *, index: Pattern, shape: tuple[int, ...]) -> None:
         x.g = out.g[index]
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        shape: Shape = attrs["shape"]
+        if indexed_shape(shape, attrs["index"], ()) != shapes[0]:
+            raise ShapeError(f"unslice: {shapes[0]} is no slice {attrs['index']} of {shape}")
+        return shape
+
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        return given[0][0]  # type: ignore[no-any-return]
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 0
+
+    def text(self, *ins: Text, out: str, index: Pattern, **attrs: Any) -> Text:  # type: ignore[override]
+        return call("unslice", ins[0].code, written_index(index, ()), out)
 
 
 class Take(Op):
@@ -135,14 +181,27 @@ class Take(Op):
     def bwd(self, out: Tensor, x: Tensor, *indices: Tensor, pattern: Pattern) -> None:
         x.g = scatter_add(out.g, *indices, pattern=pattern, shape=x.shape)
 
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        return indexed_shape(shapes[0], attrs["pattern"], shapes[1:])
+
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        return given[0][0]  # type: ignore[no-any-return]
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 0
+
+    def text(self, *ins: Text, pattern: Pattern, **attrs: Any) -> Text:  # type: ignore[override]
+        inside = index_text(pattern, [i.code for i in ins[1:]])
+        return Text(f"{ins[0].within(ATOM)}[{inside}]", ATOM)
+
 
 class ScatterAdd(Op):
     """Zeros of a shape with x added at the indexed places; repeated indices add up."""
 
+    helper = staticmethod(helpers.scatter_add)
+
     def forward(self, x: Array, *indices: Array, pattern: Pattern, shape: tuple[int, ...]) -> Array:
-        full = np.zeros(shape, x.dtype)
-        np.add.at(full, filled(pattern, indices), x)
-        return full
+        return helpers.scatter_add(x, filled(pattern, indices), shape)
 
     def bwd(
         self,
@@ -153,6 +212,22 @@ class ScatterAdd(Op):
         shape: tuple[int, ...],
     ) -> None:
         x.g = take(out.g, *indices, pattern=pattern)
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        shape: Shape = attrs["shape"]
+        taken = indexed_shape(shape, attrs["pattern"], shapes[1:])
+        if np.broadcast_shapes(shapes[0], taken) != taken:
+            raise ShapeError(f"scatter_add: {shapes[0]} does not fit {taken}, part of {shape}")
+        return shape
+
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        return given[0][0]  # type: ignore[no-any-return]
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return math.prod(shapes[0])
+
+    def text(self, *ins: Text, out: str, pattern: Pattern, **attrs: Any) -> Text:  # type: ignore[override]
+        return call("scatter_add", ins[0].code, written_index(pattern, ins[1:]), out)
 
 
 slice_, unslice, take, scatter_add = Slice(), Unslice(), Take(), ScatterAdd()

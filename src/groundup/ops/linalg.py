@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from groundup.errors import ShapeError
-from groundup.ops.base import Array, Op
+from groundup.ops.base import Array, Op, Shape
 from groundup.ops.shape import expand
+from groundup.ops.text import PRODUCT, Text, call, infix, method
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
@@ -56,6 +58,26 @@ class Matmul(Op):
             else:
                 dy = left.mT @ g
             y.g = dy.squeeze(-1) if y.ndim == 1 else dy
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        x, y = shapes
+        if not x or not y or x[-1] != y[max(len(y) - 2, 0)]:
+            raise ShapeError(f"matmul of {x} and {y}")
+        batch = np.broadcast_shapes(x[:-2], y[:-2])
+        return (*batch, *x[-2:-1], *(y[-1:] if len(y) > 1 else ()))
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 2 * math.prod(out) * shapes[0][-1]
+
+    def text(  # type: ignore[override]
+        self, *ins: Text, out: str, shapes: Sequence[Shape], **attrs: Any
+    ) -> Text:
+        x, y = ins
+        if len(shapes[0]) > 2 and len(shapes[1]) == 2:  # as forward does
+            rows = method(x, "reshape", "-1", str(shapes[0][-1]))
+            product = infix(rows, "@", y, PRODUCT)
+            return method(product, "reshape", out.strip("()"))
+        return infix(x, "@", y, PRODUCT)
 
 
 def _misfit(x: Array, y: Array) -> str:
@@ -115,6 +137,27 @@ class Einsum(Op):
                         )
                         g = g.unsqueeze(axis) * eye
             x.g = g
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        terms, result = explicit_subscripts(attrs["subscripts"], [len(s) for s in shapes])
+        size: dict[str, int] = {}
+        for term, shape in zip(terms, shapes, strict=True):
+            for letter, n in zip(term, shape, strict=True):
+                if size.setdefault(letter, n) != n and 1 not in (n, size[letter]):
+                    raise ShapeError(
+                        f"einsum {attrs['subscripts']!r}: {letter} is {size[letter]} and {n}"
+                    )
+                size[letter] = max(size[letter], n) if n else 0
+        return tuple(size[letter] for letter in result)
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        terms, _ = explicit_subscripts(attrs["subscripts"], [len(s) for s in shapes])
+        size = {c: n for t, s in zip(terms, shapes, strict=True) for c, n in zip(t, s, strict=True)}
+        return max(len(shapes), 1) * math.prod(size.values())
+
+    def text(self, *ins: Text, subscripts: str, **attrs: Any) -> Text:  # type: ignore[override]
+        optimize = True if len(ins) > 1 else None
+        return call("np.einsum", repr(subscripts), *(x.code for x in ins), optimize=optimize)
 
 
 def explicit_subscripts(subscripts: str, ndims: list[int]) -> tuple[list[str], str]:

@@ -1,4 +1,11 @@
-"""Random numbers as an op of a seed and a counter."""
+"""Random numbers as ops of a key and a counter.
+
+Both are data, so that a step run again with the next count draws fresh numbers, and one run again
+with the same count draws the same. Every count has its own 2**64 blocks of the stream of
+Philox4x64-10.
+
+J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +13,49 @@ from typing import Any
 
 import numpy as np
 
-from groundup.ops.base import Array, Op
+from groundup.ops import helpers
+from groundup.ops.base import Array, Op, Shape
+from groundup.ops.text import Text, call, method
 
 
-class Uniform(Op):
-    """Uniform numbers in [0, 1) from Philox4x64-10, keyed by a seed and started at a counter.
-
-    The counter is data, so that a step run again with the next counter draws fresh numbers,
-    and one run again with the same counter draws the same. Every value of the counter has its
-    own 2**64 blocks of the stream.
-
-    J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
-    """
-
+class Draw(Op):
     differentiable = False
     chooses_dtype = True
+    helper = staticmethod(helpers.philox)
 
-    def forward(self, counter: Array, *, seed: int, shape: tuple[int, ...], dtype: Any) -> Array:
-        bits = np.random.Philox(key=seed, counter=int(counter) << 64)
-        return np.random.Generator(bits).random(shape, dtype=dtype)
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        return attrs["shape"]  # type: ignore[no-any-return]
+
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        return np.dtype(attrs["dtype"])
+
+    def _written(self, ins: tuple[Text, ...], name: str, out: str, dtype: Any) -> Text:
+        stream = call("philox", *(x.code for x in ins))
+        return method(stream, name, out, dtype=None if dtype == np.float64 else np.dtype(dtype))
 
 
-uniform = Uniform()
+class Uniform(Draw):
+    """Uniform numbers in [0, 1)."""
+
+    def forward(
+        self, key: Array, counter: Array, *, shape: tuple[int, ...], dtype: Any
+    ) -> Array:
+        return helpers.philox(key, counter).random(shape, dtype=dtype)
+
+    def text(self, *ins: Text, out: str, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]
+        return self._written(ins, "random", out, dtype)
+
+
+class Normal(Draw):
+    """Normal numbers of mean 0 and standard deviation 1."""
+
+    def forward(
+        self, key: Array, counter: Array, *, shape: tuple[int, ...], dtype: Any
+    ) -> Array:
+        return helpers.philox(key, counter).standard_normal(shape, dtype=dtype)
+
+    def text(self, *ins: Text, out: str, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]
+        return self._written(ins, "standard_normal", out, dtype)
+
+
+uniform, normal = Uniform(), Normal()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from groundup.errors import ShapeError
-from groundup.ops.base import Array, Axis, Op
+from groundup.ops import helpers
+from groundup.ops.base import Array, Axis, Op, Shape, state
+from groundup.ops.text import Text, call, method
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
@@ -48,7 +50,46 @@ def reduced_count(shape: tuple[int, ...], axis: Axis) -> int:
     return math.prod(shape[i] for i in axes_of(axis, len(shape)))
 
 
-class Sum(Op):
+def size_of(x: Tensor, axis: Axis = None) -> Any:
+    """How many entries x has along axes, as a number to compute with.
+
+    In a recorded step it stays the size of x, whatever the batch: `len(x)` is a number like any
+    other, and the Program keeps it.
+    """
+    count = reduced_count(x.array.shape, axis)
+    return count if state.recorder is None else state.recorder.size(x, axis, count)
+
+
+def reduced_shape(shape: Shape, axis: Axis, keepdims: bool) -> Shape:
+    """The shape after reducing."""
+    axes = axes_of(axis, len(shape))
+    return tuple(
+        1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes
+    )
+
+
+class Reduction(Op):
+    """One that prints as a method of arrays: `x.sum(axis=0)`."""
+
+    written: ClassVar[str]
+
+    def shape(  # type: ignore[override]
+        self, *shapes: Shape, axis: Axis = None, keepdims: bool = False
+    ) -> Shape:
+        return reduced_shape(shapes[0], axis, keepdims)
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return math.prod(shapes[0])
+
+    def text(  # type: ignore[override]
+        self, *ins: Text, axis: Axis = None, keepdims: bool = False, **attrs: Any
+    ) -> Text:
+        return method(ins[0], self.written, axis=axis, keepdims=True if keepdims else None)
+
+
+class Sum(Reduction):
+    written, ufunc = "sum", "np.add.reduce"
+
     def forward(self, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
         return total(x, axis=axis, keepdims=keepdims)
 
@@ -56,8 +97,10 @@ class Sum(Op):
         x.g = out.g.reshape(kept_shape(x.shape, axis)).expand(x.shape)
 
 
-class Mean(Op):
+class Mean(Reduction):
     """The mean; an empty one is an error."""
+
+    written = "mean"
 
     def forward(self, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
         count = reduced_count(x.shape, axis)
@@ -68,12 +111,14 @@ class Mean(Op):
         return total(x, axis=axis, keepdims=keepdims) / count
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: Axis = None, keepdims: bool = False) -> None:
-        share = out.g / float(reduced_count(x.shape, axis))
+        share = out.g / size_of(x, axis)
         x.g = share.reshape(kept_shape(x.shape, axis)).expand(x.shape)
 
 
-class Amax(Op):
+class Amax(Reduction):
     """The largest entry. Ties share the gradient evenly (PyTorch's amax)."""
+
+    written, ufunc = "max", "np.maximum.reduce"
 
     def forward(self, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
         return largest(x, axis=axis, keepdims=keepdims)
@@ -82,8 +127,10 @@ class Amax(Op):
         share_among_ties(out, x, axis)
 
 
-class Amin(Op):
+class Amin(Reduction):
     """The smallest entry. Ties share the gradient evenly (PyTorch's amin)."""
+
+    written, ufunc = "min", "np.minimum.reduce"
 
     def forward(self, x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
         return smallest(x, axis=axis, keepdims=keepdims)
@@ -99,26 +146,39 @@ def share_among_ties(out: Tensor, x: Tensor, axis: Axis) -> None:
     x.g = ties * (out.g.reshape(kept) / ties.sum(axis, keepdims=True))
 
 
-class Argmax(Op):
+class Argmax(Reduction):
     """The index of the first largest entry (int64)."""
 
     differentiable = False
+    written = "argmax"
 
     def forward(self, x: Array, *, axis: int | None = None, keepdims: bool = False) -> Array:
         return np.asarray(np.argmax(x, axis=axis, keepdims=keepdims))
 
 
-class Argmin(Op):
+class Argmin(Reduction):
     """The index of the first smallest entry (int64)."""
 
     differentiable = False
+    written = "argmin"
 
     def forward(self, x: Array, *, axis: int | None = None, keepdims: bool = False) -> Array:
         return np.asarray(np.argmin(x, axis=axis, keepdims=keepdims))
 
 
-class Cumsum(Op):
+class AlongAxis(Op):
+    """One that computes along an axis and keeps the shape."""
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        axes_of(attrs["axis"], len(shapes[0]))
+        return shapes[0]
+
+
+class Cumsum(AlongAxis):
     """Running sums along an axis. The gradient runs the other way."""
+
+    def text(self, *ins: Text, axis: int, **attrs: Any) -> Text:  # type: ignore[override]
+        return method(ins[0], "cumsum", axis=axis)
 
     def forward(self, x: Array, *, axis: int) -> Array:
         return np.cumsum(x, axis=axis)
@@ -127,32 +187,43 @@ class Cumsum(Op):
         x.g = cumsum(out.g.flip(axis), axis=axis).flip(axis)
 
 
-class Softmax(Op):
+class Softmax(AlongAxis):
     """exp(x) / sum(exp(x)) along an axis, the largest entry taken out first so that nothing
     overflows. The gradient is out * (g - sum(out * g)), from the output.
     """
 
+    helper = staticmethod(helpers.softmax)
+
     def forward(self, x: Array, *, axis: int) -> Array:
-        e = np.exp(x - largest(x, axis=axis, keepdims=True))
-        softmax: Array = e / total(e, axis=axis, keepdims=True)
-        return softmax
+        return helpers.softmax(x, axis)
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: int) -> None:
         weighted = out * out.g
         x.g = weighted - out * weighted.sum(axis, keepdims=True)
 
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 5 * math.prod(out)
 
-class LogSoftmax(Op):
+    def text(self, *ins: Text, axis: int, **attrs: Any) -> Text:  # type: ignore[override]
+        return call("softmax", ins[0].code, axis=axis)
+
+
+class LogSoftmax(AlongAxis):
     """The logarithm of softmax, without forming it. The gradient is g - softmax(x) * sum(g)."""
 
+    helper = staticmethod(helpers.log_softmax)
+
     def forward(self, x: Array, *, axis: int) -> Array:
-        shifted = x - largest(x, axis=axis, keepdims=True)
-        sums = total(np.exp(shifted), axis=axis, keepdims=True)
-        log_softmax: Array = shifted - np.log(sums)
-        return log_softmax
+        return helpers.log_softmax(x, axis)
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: int) -> None:
         x.g = out.g - out.exp() * out.g.sum(axis, keepdims=True)
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 5 * math.prod(out)
+
+    def text(self, *ins: Text, axis: int, **attrs: Any) -> Text:  # type: ignore[override]
+        return call("log_softmax", ins[0].code, axis=axis)
 
 
 softmax, log_softmax = Softmax(), LogSoftmax()

@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groundup.ops.base import Array, Op
+from groundup.errors import ShapeError
+from groundup.ops.base import Array, Op, Shape
+from groundup.ops.text import ATOM, Text, call, method, value as constant
 
 if TYPE_CHECKING:
     from groundup.tensor import Tensor
 
 
-class Reshape(Op):
+class Rearrangement(Op):
+    """The same entries, of the same dtype."""
+
+    def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
+        return given[0][0]  # type: ignore[no-any-return]
+
+
+class Reshape(Rearrangement):
+    is_view = True
+
     def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
         return x.reshape(shape)
 
     def bwd(self, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> None:
         x.g = out.g.reshape(x.shape)
 
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        shape: Shape = attrs["shape"]
+        if math.prod(shape) != math.prod(shapes[0]):
+            raise ShapeError(f"reshape: {shapes[0]} does not fit into {shape}")
+        return shape
 
-class Transpose(Op):
+    def text(  # type: ignore[override]
+        self, *ins: Text, out: str, shape: Shape, shapes: Sequence[Shape], **attrs: Any
+    ) -> Text:
+        added = [i for i in range(len(shape)) if shape[:i] + shape[i + 1 :] == shapes[0]]
+        if added and shape[added[-1]] == 1:  # a new axis: x[:, None]
+            index = ", ".join([":"] * added[-1] + ["None"])
+            return Text(f"{ins[0].within(ATOM)}[{index}]", ATOM)
+        return method(ins[0], "reshape", out.strip("(,)") if out != "()" else "()")
+
+
+class Transpose(Rearrangement):
     """The axes in another order: output axis i is input axis axes[i]."""
+
+    is_view = True
 
     def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
         return x.transpose(axes)
@@ -32,15 +62,34 @@ class Transpose(Op):
             inverse[axis] = i
         x.g = out.g.permute(*inverse)
 
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        return tuple(shapes[0][a] for a in attrs["axes"])
 
-class Expand(Op):
+    def text(self, *ins: Text, axes: tuple[int, ...], **attrs: Any) -> Text:  # type: ignore[override]
+        if axes == tuple(range(len(axes)))[::-1]:
+            return Text(f"{ins[0].within(ATOM)}.T", ATOM)
+        return method(ins[0], "transpose", *map(str, axes))
+
+
+class Expand(Rearrangement):
     """x broadcast to a shape (a read-only view). The engine sums the gradient back."""
+
+    is_view = True
 
     def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(x, shape)
 
     def bwd(self, out: Tensor, x: Tensor, *, shape: tuple[int, ...]) -> None:
         x.g = out.g
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        shape: Shape = attrs["shape"]
+        if np.broadcast_shapes(shapes[0], shape) != shape:
+            raise ShapeError(f"expand: {shapes[0]} does not broadcast to {shape}")
+        return shape
+
+    def text(self, *ins: Text, out: str, **attrs: Any) -> Text:  # type: ignore[override]
+        return call("np.broadcast_to", ins[0].code, out)
 
 
 class Concatenate(Op):
@@ -58,8 +107,20 @@ class Concatenate(Op):
             x.g = out.g[tuple(index)]
             start = stop
 
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        axis = attrs["axis"] % len(shapes[0])
+        if len({s[:axis] + s[axis + 1 :] for s in shapes}) > 1:
+            raise ShapeError(f"concatenate: shapes {shapes} differ beyond axis {axis}")
+        return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
 
-class Pad(Op):
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 0
+
+    def text(self, *ins: Text, axis: int, **attrs: Any) -> Text:  # type: ignore[override]
+        return call("np.concatenate", f"[{', '.join(x.code for x in ins)}]", axis=axis)
+
+
+class Pad(Rearrangement):
     """A constant border: widths is ((before, after), ...) for every axis."""
 
     def forward(self, x: Array, *, widths: tuple[tuple[int, int], ...], value: float) -> Array:
@@ -70,6 +131,16 @@ class Pad(Op):
     ) -> None:
         sides = zip(widths, x.shape, strict=True)
         x.g = out.g[tuple(slice(before, before + n) for (before, _), n in sides)]
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        sides = zip(attrs["widths"], shapes[0], strict=True)
+        return tuple(before + n + after for (before, after), n in sides)
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 0
+
+    def text(self, *ins: Text, widths: Any, value: float, **attrs: Any) -> Text:  # type: ignore[override]
+        return call("np.pad", ins[0].code, constant(widths), constant_values=value)
 
 
 reshape, transpose, expand, concatenate, pad = (

@@ -1,0 +1,111 @@
+"""Names for a Program's values: those of the user's parameters, layers and variables."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from typing import Any, NamedTuple
+
+
+class Hint(NamedTuple):
+    """A name that a value might have.
+
+    Ranks: 0 what it is called where it lives, 1 a gradient, 2 the user's own variable, 3 a
+    module's output, 4 a variable in a layer's code. `of` is a value whose name is added.
+    """
+
+    rank: int
+    name: str
+    of: Any = None
+
+
+_TAKEN = {*keyword.kwlist, *dir(builtins), "np", "n"}
+# Helpers that printed programs may define.
+_TAKEN |= {"sigmoid", "softmax", "log_softmax", "erf", "unslice", "scatter_add", "philox"}
+
+
+def given_names(
+    inputs: list[Any], lines: list[Any], paths: dict[int, str], function: str
+) -> dict[int, tuple[str, Any]]:
+    """A name for every value, by its id, with the value."""
+    names: dict[int, tuple[str, Any]] = {}
+    used = {*_TAKEN, function}
+    stems = {
+        id(v): _stem(paths.get(id(v), "")) for v in inputs if not any(h.rank == 0 for h in v.hints)
+    }
+    counts: dict[str, int] = {}
+    for stem in stems.values():
+        counts[stem] = counts.get(stem, 0) + 1
+    taken_directly = {h.name for v in inputs for h in v.hints if h.rank == 0 and h.of is None}
+
+    def give(value: Any, wanted: str, numbered: bool = False) -> None:
+        name, i = wanted, 1
+        if numbered or name in used:
+            separator = "_" if wanted[-1].isdigit() else ""
+            while numbered or name in used:
+                numbered = False
+                name = f"{wanted}{separator}{i}"
+                i += 1
+        used.add(name)
+        names[id(value)] = (name, value)
+
+    def hinted(hint: Hint) -> str:
+        return hint.name if hint.of is None else hint.name + names[id(hint.of)][0]
+
+    later = [v for v in inputs if any(h.of is not None for h in v.hints if h.rank == 0)]
+    for value in inputs:
+        if value in later:
+            continue
+        direct = next((h for h in value.hints if h.rank == 0), None)
+        if direct is not None:
+            give(value, direct.name)
+        else:
+            stem = stems[id(value)]
+            give(value, stem, counts[stem] > 1 or stem in taken_directly)
+    for value in later:
+        give(value, hinted(next(h for h in value.hints if h.rank == 0)))
+
+    outs = [line.out for line in lines if line.out is not None]
+    # Gradients are named after values, which need their names first.
+    waiting = []
+    for value in outs:
+        usable = [h for h in value.hints if h.of is None or id(h.of) in names]
+        if any(h.rank == 1 for h in value.hints):
+            waiting.append(value)
+            continue
+        best = _best(usable)
+        if best is None:
+            give(value, "t", True)
+        elif best.name == "h#":
+            give(value, "h", True)
+        else:
+            give(value, hinted(best))
+    # A gradient's own gradient comes after it.
+    while waiting:
+        ready = [v for v in waiting if any(h.rank == 1 and id(h.of) in names for h in v.hints)]
+        for value in ready or waiting:
+            known = [h for h in value.hints if h.rank == 1 and id(h.of) in names]
+            give(value, hinted(known[-1])) if known else give(value, "t", True)
+        waiting = [v for v in waiting if id(v) not in names]
+    return names
+
+
+def _best(hints: list[Hint]) -> Hint | None:
+    """The hint of the lowest rank: the outermost module's output, the first variable."""
+    if not hints:
+        return None
+    rank = min(h.rank for h in hints)
+    found = [h for h in hints if h.rank == rank]
+    return found[-1] if rank == 3 else found[0]
+
+
+def _stem(path: str) -> str:
+    """The name that a path ends with: w of layers.0.w, ws0 of ws.0."""
+    parts = path.split(" of ", 1)[0].split(".")
+    last = parts[-1]
+    if last.isdigit() and len(parts) > 1:
+        last = parts[-2] + last
+    cleaned = "".join(c if c.isalnum() else "_" for c in last).strip("_")
+    if not cleaned.isidentifier():
+        cleaned = "const"
+    return cleaned

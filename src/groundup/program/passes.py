@@ -1,0 +1,382 @@
+"""Passes: pure functions from a Program to one that computes the same, bit for bit, with less.
+
+None renames: a value keeps its name or is gone. Of two names for one value the one that somebody
+chose is kept, not the recorder's t1, t2.
+
+Identities that hold for real numbers and not for floating-point ones are left out: x + 0.0 is not x
+where x is -0.0, and a sum of n equal terms is n*x only where that product is exact.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from groundup.errors import ProgramError
+from groundup.ops.base import quiet
+from groundup.ops.reduce import axes_of, kept_shape
+from groundup.program.program import OPS, Equation, Operand, Program, Var, infer
+
+Pass: TypeAlias = Callable[[Program], Program]
+
+
+def simplify(program: Program) -> Program:
+    """All passes, until they find nothing more; the Program is verified after each."""
+    for _ in range(20):
+        before = program
+        for one in PASSES:
+            program = one(program).verify()
+        if program.equations == before.equations:
+            break
+    return program
+
+
+def dead_equations(program: Program) -> Program:
+    """Take out what no output, update or check needs."""
+    from groundup.program.program import leaves
+
+    needed = {*leaves(program.outputs), *(new for _, new in program.updates)}
+    kept: list[Equation] = []
+    for equation in reversed(program.equations):
+        if equation.out is None or equation.out.name in needed:
+            kept.append(equation)
+            needed.update(equation.names)
+    inputs = tuple(
+        i for i in program.inputs
+        if i.role in ("argument", "parameter") or i.var.name in needed
+        or i.var.name in dict(program.updates)
+    )  # fmt: skip
+    return program.with_equations(reversed(kept), inputs=inputs)
+
+
+def common_subexpressions(program: Program) -> Program:
+    """Compute nothing twice: what backward computes again is taken from forward."""
+    rewrite = Rewrite(program)
+    known: dict[str, Var | None] = {}
+    for equation in program.equations:
+        new = rewrite.current(equation)
+        key = repr((new.op, [(type(i).__name__, i) for i in new.ins], new.attrs))
+        if key in known:
+            earlier = known[key]
+            if equation.out is not None and earlier is not None:
+                rewrite.same(equation.out, earlier.name)
+            continue
+        known[key] = new.out
+        rewrite.keep(new)
+    return rewrite.done()
+
+
+def fold_constants(program: Program) -> Program:
+    """Compute what depends on nothing but constants, and write constants into their uses."""
+    rewrite = Rewrite(program)
+    constant: dict[str, Equation] = {}  # equations `full`, by name
+    number: dict[str, Operand] = {}
+    for equation in program.equations:
+        new = rewrite.current(equation)
+        new = replace(new, ins=tuple(number.get(i, i) if isinstance(i, str) else i
+                                     for i in new.ins))  # fmt: skip
+        out = new.out
+        if out is not None and out.is_number and new.op not in ("size", "value") and not new.names:
+            number[out.name] = _arithmetic(new)
+            continue
+        if out is not None and new.op not in ("full", "size", "value", "array", "arange"):
+            made = _uniform(new, constant, rewrite.vars)
+            new = made if made is not None else _with_numbers(new, constant, rewrite.vars)
+        if new.op == "full" and out is not None:
+            constant[out.name] = new
+        rewrite.keep(new)
+    return rewrite.done()
+
+
+def _arithmetic(equation: Equation) -> Operand:
+    x, *rest = equation.ins
+    y: Any = rest[0] if rest else None
+    assert not isinstance(x, str)
+    functions: dict[str, Callable[[], Any]] = {
+        "add": lambda: x + y, "sub": lambda: x - y, "mul": lambda: x * y, "div": lambda: x / y,
+        "power": lambda: x**y, "neg": lambda: -x,
+    }  # fmt: skip
+    result: Operand = functions[equation.op]()
+    return result
+
+
+def _uniform(
+    equation: Equation, constant: Mapping[str, Equation], known: Mapping[str, Var]
+) -> Equation | None:
+    """The equation as a `full`, if all that goes in is, and all that comes out is one number."""
+    op, out = OPS[equation.op], equation.out
+    assert out is not None
+    ins = equation.ins
+    if not ins or not all(not isinstance(i, str) or i in constant for i in ins):
+        return None
+    if not any(isinstance(i, str) for i in ins):
+        return None
+    attrs = dict(equation.attrs)
+    if op.elementwise:
+        shapes = [(1,) * len(known[i].shape) if isinstance(i, str) else () for i in ins]
+    elif equation.op in ("reshape", "transpose", "expand", "slice") and out.size:
+        value = dict(constant[str(ins[0])].attrs)["value"]
+        return _full(equation, out, value)
+    elif equation.op == "sum" and known[str(ins[0])].size <= 1 << 20:
+        shapes = [known[str(ins[0])].shape]
+    else:
+        return None
+    arrays = []
+    for i, shape in zip(ins, shapes, strict=True):
+        if isinstance(i, str):
+            given = dict(constant[i].attrs)
+            arrays.append(np.full(shape, given["value"], given["dtype"]))
+        else:
+            arrays.append(i)  # type: ignore[arg-type]
+    with quiet():
+        result = np.asarray(op.forward(*arrays, **attrs))
+    if str(result.dtype) != out.dtype or not result.size or (result != result.flat[0]).any():
+        return None
+    return _full(equation, out, result.flat[0].item())
+
+
+def _full(equation: Equation, out: Var, value: Any) -> Equation:
+    attrs = (("dtype", np.dtype(out.dtype)), ("shape", out.shape), ("value", value))
+    return replace(equation, op="full", ins=(), attrs=attrs)
+
+
+def _with_numbers(
+    equation: Equation, constant: Mapping[str, Equation], known: Mapping[str, Var]
+) -> Equation:
+    """An element-wise equation that takes constants as numbers, if that changes nothing."""
+    if not OPS[equation.op].elementwise or equation.op == "cast":
+        return equation
+    for at, i in enumerate(equation.ins):
+        if isinstance(i, str) and i in constant:
+            value = _shortest(constant[i])
+            ins = (*equation.ins[:at], value, *equation.ins[at + 1 :])
+            if _fits(replace(equation, ins=ins), known):
+                equation = replace(equation, ins=ins)
+    return equation
+
+
+def _shortest(full: Equation) -> Operand:
+    """The shortest number that is the constant in the constant's dtype: 0.1, not 0.10000000149."""
+    attrs = dict(full.attrs)
+    value: Any = attrs["value"]
+    if isinstance(value, float) and math.isfinite(value):
+        return float(str(np.dtype(attrs["dtype"]).type(value)))
+    return value  # type: ignore[no-any-return]
+
+
+def _fits(equation: Equation, known: Mapping[str, Var]) -> bool:
+    """Whether the equation still makes what it made."""
+    out = equation.out
+    if out is None or not equation.names:
+        return False
+    try:
+        return infer(equation, known) == (out.shape, out.dtype)
+    except ProgramError:
+        return False
+
+
+def identities(program: Program) -> Program:
+    """Algebra that is exact: x*1, x/1, x - 0, --x, x**1, views of views, sums of broadcasts."""
+    rewrite = Rewrite(program)
+    made: dict[str, Equation] = {}
+    for equation in program.equations:
+        new = rewrite.current(equation)
+        out = new.out
+        if out is None:
+            rewrite.keep(new)
+            continue
+        same = _same_as(new, made, rewrite.vars)
+        if same is not None:
+            rewrite.same(out, same)
+            continue
+        new = _narrower(new, made, rewrite.vars)
+        made[out.name] = new
+        rewrite.keep(new)
+    return rewrite.done()
+
+
+def _same_as(
+    e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]
+) -> str | None:
+    """The value that the equation's output is, if it is another one."""
+    assert e.out is not None
+    ins, attrs = e.ins, dict(e.attrs)
+
+    def unchanged(i: Operand) -> bool:
+        return isinstance(i, str) and (known[i].shape, known[i].dtype) == (e.out.shape, e.out.dtype)  # type: ignore[union-attr]
+
+    candidates: list[Operand] = []
+    if e.op == "mul":
+        candidates = [a for a, b in ((ins[0], ins[1]), (ins[1], ins[0])) if _is(b, 1)]
+    elif e.op == "div" and _is(ins[1], 1):
+        candidates = [ins[0]]
+    elif e.op == "sub" and _is(ins[1], 0) and math.copysign(1, float(ins[1])) > 0:
+        candidates = [ins[0]]
+    elif e.op == "add":
+        whole = np.dtype("float" if e.out.is_number else e.out.dtype).kind in "iu"
+        for a, b in ((ins[0], ins[1]), (ins[1], ins[0])):
+            if _is(b, 0) and (whole or math.copysign(1, float(b)) < 0):
+                candidates.append(a)
+    elif e.op == "pow" and attrs["exponent"] == 1:
+        candidates = [ins[0]]
+    elif e.op in ("reshape", "expand") or (e.op == "cast" and unchanged(ins[0])):
+        candidates = [ins[0]]
+    elif e.op == "transpose":
+        if attrs["axes"] == tuple(range(len(attrs["axes"]))):
+            candidates = [ins[0]]
+        inner = made.get(str(ins[0]))
+        if inner is not None and inner.op == "transpose":
+            first = dict(inner.attrs)["axes"]
+            if tuple(first[a] for a in attrs["axes"]) == tuple(range(len(first))):
+                candidates = [inner.ins[0]]
+    elif e.op in ("neg", "logical_not"):
+        inner = made.get(str(ins[0]))
+        if inner is not None and inner.op == e.op:
+            candidates = [inner.ins[0]]
+    elif e.op == "where" and ins[1] == ins[2]:
+        candidates = [ins[1]]
+    elif e.op in ("maximum", "minimum") and ins[0] == ins[1]:
+        candidates = [ins[0]]
+    elif e.op in ("sum", "amax", "amin"):
+        shape = known[str(ins[0])].shape
+        if all(shape[a] == 1 for a in axes_of(attrs["axis"], len(shape))):
+            candidates = [ins[0]]
+    elif e.op == "slice":
+        inner = made.get(str(ins[0]))
+        whole_index = attrs["index"]
+        if inner is not None and inner.op == "unslice" and dict(inner.attrs)["index"] == whole_index:
+            candidates = [inner.ins[0]]
+    return next((str(c) for c in candidates if unchanged(c)), None)
+
+
+def _is(operand: Operand, n: int) -> bool:
+    return not isinstance(operand, str) and operand == n
+
+
+def _narrower(
+    e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]
+) -> Equation:
+    """The equation, reading what its inputs were made from where that makes the same."""
+    if OPS[e.op].elementwise:
+        for at, i in enumerate(e.ins):
+            inner = made.get(i) if isinstance(i, str) else None
+            # Element-wise ops broadcast by themselves; axes of length 1 in front do not matter; and
+            # a number takes the dtype of the arrays that it meets.
+            number = inner is not None and inner.op == "cast" and _is_number(inner.ins[0], known)
+            if inner is not None and (number or inner.op in ("expand", "reshape")):
+                source = str(inner.ins[0])
+                if inner.op == "reshape" and not _only_ones_in_front(
+                    known[source].shape, known[str(i)].shape
+                ):
+                    continue
+                ins = (*e.ins[:at], source, *e.ins[at + 1 :])
+                if _fits(replace(e, ins=ins), known):
+                    e = replace(e, ins=ins)
+        return e
+    inner = made.get(str(e.ins[0])) if e.ins else None
+    if inner is None:
+        return e
+    attrs, within = dict(e.attrs), dict(inner.attrs)
+    if e.op == inner.op and e.op in ("reshape", "expand"):
+        return replace(e, ins=inner.ins)
+    if e.op == inner.op == "transpose":
+        axes = tuple(within["axes"][a] for a in attrs["axes"])
+        return replace(e, ins=inner.ins, attrs=(("axes", axes),))
+    if e.op == "reshape" and inner.op in ("sum", "mean", "amax", "amin") and within.get("keepdims"):
+        fewer = replace(inner, out=e.out, phase=e.phase, module=e.module,
+                        attrs=tuple(sorted({**within, "keepdims": False}.items())))  # fmt: skip
+        if _fits(fewer, known):
+            return fewer
+    if e.op == "sum" and inner.op == "expand" and e.out is not None:
+        return _sum_of_broadcast(e, inner, known)
+    return e
+
+
+def _is_number(operand: Operand, known: Mapping[str, Var]) -> bool:
+    return isinstance(operand, str) and known[operand].is_number
+
+
+def _only_ones_in_front(shape: tuple[int, ...], longer: tuple[int, ...]) -> bool:
+    extra = len(longer) - len(shape)
+    return extra >= 0 and longer[:extra] == (1,) * extra and longer[extra:] == shape
+
+
+def _sum_of_broadcast(e: Equation, inner: Equation, known: Mapping[str, Var]) -> Equation:
+    """sum(broadcast x) as n * x where that is exact: n a power of two, and of x's own shape."""
+    assert e.out is not None
+    source, wide = known[str(inner.ins[0])], known[str(e.ins[0])]
+    attrs = dict(e.attrs)
+    extra = len(wide.shape) - len(source.shape)
+    own = (1,) * extra + source.shape
+    axes = axes_of(attrs["axis"], len(wide.shape))
+    n = math.prod(wide.shape[a] for a in axes)
+    if any(own[a] != 1 for a in axes) or n < 1 or n & (n - 1) or source.dtype[0] != "f":
+        return e
+    if kept_shape(wide.shape, attrs["axis"]) != own and own != e.out.shape:
+        return e
+    product = replace(e, op="mul", ins=(source.name, float(n)), attrs=())
+    return product if _fits(product, known) else e
+
+
+class Rewrite:
+    """A Program's equations while a pass goes through them."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.vars = dict(program.vars)
+        self.kept: list[Equation] = []
+        self.place: dict[str, int] = {}  # where in `kept` a value is computed
+        self.instead: dict[str, str] = {}
+
+    def current(self, equation: Equation) -> Equation:
+        """The equation as it reads by now."""
+        ins = tuple(self._now(i) if isinstance(i, str) else i for i in equation.ins)
+        return equation if ins == equation.ins else replace(equation, ins=ins)
+
+    def keep(self, equation: Equation) -> None:
+        """Leave an equation in."""
+        if equation.out is not None:
+            self.place[equation.out.name] = len(self.kept)
+        self.kept.append(equation)
+
+    def same(self, out: Var, other: str) -> None:
+        """`out` is the value `other`: one of the two names goes."""
+        if _automatic(other) and not _automatic(out.name) and other in self.place:
+            at = self.place.pop(other)
+            self.kept[at] = replace(self.kept[at], out=out)
+            self.place[out.name] = at
+            self.instead[other] = out.name
+        else:
+            self.instead[out.name] = other
+
+    def _now(self, name: str) -> str:
+        while name in self.instead:
+            name = self.instead[name]
+        return name
+
+    def done(self) -> Program:
+        """The Program with what was kept."""
+        from groundup.program.program import filled
+
+        names = {name: self._now(name) for name in self.program.vars}
+        return self.program.with_equations(
+            (self.current(e) for e in self.kept),
+            outputs=filled(self.program.outputs, names),
+            updates=tuple(
+                (target, names[new]) for target, new in self.program.updates
+                if names[new] != target
+            ),
+        )  # fmt: skip
+
+
+def _automatic(name: str) -> bool:
+    """Whether the recorder made the name up."""
+    return re.fullmatch(r"t\d+", name) is not None
+
+
+PASSES: tuple[Pass, ...] = (fold_constants, identities, common_subexpressions, dead_equations)

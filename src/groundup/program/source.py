@@ -1,0 +1,329 @@
+"""A Program as NumPy source that a person would have written, and that runs with NumPy alone."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from groundup.ops.text import ATOM, POWER, Text, atom, infix, number
+from groundup.program.batch import symbolic_shapes
+from groundup.program.program import OPS, Equation, Program, Var, leaves, shape_of
+
+WIDTH = 88  # columns of code
+_COLUMN = 56  # comments stand in one column, at most here
+_SHORT = 26  # columns up to which an expression may stand in several places
+
+
+@dataclass
+class Line:
+    """A statement, the shape of what it makes, and whose part it is."""
+
+    code: str
+    shape: str
+    phase: str
+    module: str
+
+
+@dataclass
+class Folded:
+    """An expression that waits to be written into the line that uses it."""
+
+    text: Text
+    equation: Equation
+    reads: set[str] = field(default_factory=set)
+
+
+class Printer:
+    """Goes through a Program and makes its lines."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.shapes, self.batch = symbolic_shapes(program)
+        self.lines: list[Line] = []
+        self.waiting: dict[str, Folded] = {}
+        self.targets: dict[str, list[str]] = {}
+        for target, new in program.updates:
+            self.targets.setdefault(new, []).append(target)
+        self.called: dict[str, str] = {}  # how a value is written, if not by its own name
+        self.updated: set[str] = set()
+        self.saved: list[str] = []  # inputs whose old entries are still read after the update
+        self.helpers: dict[str, Callable[..., Any]] = {}
+        self.copied: dict[str, str] = {}
+        self.count = self._occurrences()
+        self.left = dict(self.count)
+
+    def _occurrences(self) -> dict[str, int]:
+        count = dict.fromkeys(self.program.vars, 0)
+        for e in self.program.equations:
+            for name in e.names:
+                count[name] += 1
+        for name in leaves(self.program.outputs):
+            count[name] += 2  # needs a name
+        for _, new in self.program.updates:
+            count[new] += 2
+        return count
+
+    def run(self) -> list[Line]:
+        """The lines of the function's body."""
+        for target, new in self.program.updates:
+            if new in {i.var.name for i in self.program.inputs}:
+                self._update(target, None, new)
+        for e in self.program.equations:
+            self._equation(e)
+        return self.lines
+
+    def _equation(self, e: Equation) -> None:
+        op = OPS[e.op]
+        if op.helper is not None:
+            self.helpers[op.helper.__name__] = op.helper
+        if e.out is None:
+            self._emit(self._fitted(e, ""), "", e)
+            self._used(e)
+            return
+        name = e.out.name
+        targets = self.targets.get(name, [])
+        if targets:
+            self._computed_update(e, targets)
+        elif self._may_fold(e):
+            text = self._text(e)
+            single = self.count[name] == 1
+            # Many uses: only what is short, and made of names.
+            if single or len(text.code) <= _SHORT:
+                self.waiting[name] = Folded(text, e, self._reads(e))
+            else:
+                self._assign(e, name)
+        else:
+            self._assign(e, name)
+        self._used(e)
+
+    def _used(self, e: Equation) -> None:
+        """Forget what waited for this equation only."""
+        for name in e.names:
+            self.left[name] -= 1
+            if not self.left[name]:
+                self.waiting.pop(name, None)
+
+    def _may_fold(self, e: Equation) -> bool:
+        assert e.out is not None
+        name = e.out.name
+        if not re.fullmatch(r"t\d+", name) or not self.count[name] or name in leaves_of(self.program):
+            return False
+        return self.count[name] == 1 or e.out.is_number or e.op in _CHEAP
+
+    def _reads(self, e: Equation) -> set[str]:
+        names = set(e.names)
+        for i in e.names:
+            if i in self.waiting:
+                names |= self.waiting[i].reads
+        return names
+
+    def _assign(self, e: Equation, name: str) -> None:
+        self._emit(self._fitted(e, f"{name} = "), self.shapes[name], e)
+
+    def _emit(self, code: str, shape: str, e: Equation) -> None:
+        self.lines.append(Line(code, shape, e.phase, e.module))
+
+    def _fitted(self, e: Equation, start: str) -> str:
+        """The statement, in one line if it fits; else its longest operands get lines of their own."""
+        while True:
+            code = start + self._text(e).code
+            folded = [i for i in e.names if i in self.waiting and self._splits(i)]
+            if len(code) + 4 <= WIDTH or not folded:
+                return code
+            longest = max(folded, key=lambda i: len(self.waiting[i].text.code))
+            inner = self.waiting.pop(longest)
+            self._emit(f"{longest} = {inner.text.code}", self.shapes[longest], inner.equation)
+
+    def _splits(self, name: str) -> bool:
+        return len(self.waiting[name].text.code) > _SHORT
+
+    # Updates
+
+    def _computed_update(self, e: Equation, targets: list[str]) -> None:
+        """`w -= lr * dw`: the equation that makes an input's new value, written into it."""
+        assert e.out is not None
+        first, *others = targets
+        self._before_write(first, e)
+        rest = self._in_place(e, first)
+        code = rest if rest is not None else self._fitted(e, f"{first}[...] = ")
+        self._emit(code, self.shapes[e.out.name], e)
+        self.called[e.out.name] = first
+        self.updated.add(first)
+        for other in others:
+            self._update(other, e, e.out.name)
+
+    def _in_place(self, e: Equation, target: str) -> str | None:
+        symbol = {"add": "+=", "sub": "-=", "mul": "*=", "div": "/="}.get(e.op)
+        if symbol is None or e.ins.count(target) != 1:
+            return None
+        at = e.ins.index(target)
+        if at == 1 and e.op not in ("add", "mul"):
+            return None
+        return f"{target} {symbol} {self._operand(e.ins[1 - at]).code}"
+
+    def _update(self, target: str, e: Equation | None, new: str) -> None:
+        equation = e or Equation(None, "copy", (new,), phase="update")
+        self._before_write(target, equation)
+        self._emit(f"{target}[...] = {self.called.get(new, new)}", self.shapes[target], equation)
+        self.updated.add(target)
+
+    def _before_write(self, target: str, e: Equation) -> None:
+        """Write out what waits and reads the old entries; keep them if somebody reads them later."""
+        for name in [n for n, f in self.waiting.items() if target in f.reads]:
+            if name not in e.names:
+                folded = self.waiting.pop(name)
+                self._emit(f"{name} = {folded.text.code}", self.shapes[name], folded.equation)
+        if self._read_later(target, e):
+            old = f"old_{target}"
+            while old in self.program.vars:
+                old += "_"
+            self.saved.append(target)
+            self.copied[target] = old
+
+    def _read_later(self, target: str, e: Equation) -> bool:
+        equations = self.program.equations
+        at = next((i for i, other in enumerate(equations) if other is e), -1)
+        later = any(target in other.names for other in equations[at + 1 :])
+        return later or target in leaves_of(self.program) or any(
+            new == target for _, new in self.program.updates
+        )
+
+    # Expressions
+
+    def _text(self, e: Equation) -> Text:
+        ins = [self._operand(i) for i in e.ins]
+        known = self.program.vars
+        if e.op == "power" and e.out is not None and e.out.is_number:
+            return Text(f"{ins[0].within(POWER + 1)}**{ins[1].within(POWER)}", POWER)
+        if e.op == "cast" and known[str(e.ins[0])].is_number and e.out is not None:
+            return atom(f"np.{e.out.dtype}({ins[0].code})")
+        shapes = [shape_of(known[i]) if isinstance(i, str) else () for i in e.ins]
+        out = self.shapes[e.out.name] if e.out is not None else ""
+        return OPS[e.op].text(*ins, out=out, shapes=shapes, **dict(e.attrs))
+
+    def _operand(self, operand: Any) -> Text:
+        if not isinstance(operand, str):
+            return number(operand)
+        if operand in self.waiting:
+            return self.waiting[operand].text
+        if operand in self.updated:  # as it was before the update
+            return atom(self.copied[operand])
+        return atom(self.called.get(operand, operand))
+
+
+_CHEAP = ("transpose", "size", "value", "cast", "arange", "full", "slice", "reshape")
+
+
+def leaves_of(program: Program) -> set[str]:
+    """The names that a Program returns."""
+    return set(leaves(program.outputs))
+
+
+def source(program: Program) -> str:
+    """The Program as source text."""
+    printer = Printer(program)
+    lines = printer.run()
+    body = _body(program, printer, lines)
+    head = "import numpy as np\n"
+    for helper in printer.helpers.values():
+        head += "\n\n" + helper_source(helper) + "\n"
+    return f"{head}\n\n{_signature(program)}\n{body}"
+
+
+def _body(program: Program, printer: Printer, lines: list[Line]) -> str:
+    rows: list[tuple[str, str]] = []
+    returned = f"return {_returned(program.outputs, printer)}" if program.outputs is not None else ""
+    code = "\n".join([*(line.code for line in lines), returned])
+    if printer.batch and re.search(r"\bn\b", code):
+        size = program.vars[printer.batch].shape[0]
+        rows.append((f"n = len({printer.batch})", f"# {size} when this was recorded"))
+    for name in printer.saved:
+        rows.append((f"{printer.copied[name]} = {name}.copy()", f"# {printer.shapes[name]}"))
+    phase, module = "", ""
+    for line in lines:
+        if line.phase != phase:
+            if phase:
+                rows.append(("", ""))
+            rows.append((f"# {line.phase}", ""))
+            phase, module = line.phase, ""
+        label = ""
+        if line.module != module:
+            label = f"bwd of {line.module}" if phase == "backward" and line.module else line.module
+            module = line.module
+        comment = "  ".join(part for part in (line.shape, label) if part)
+        rows.append((line.code, f"# {comment}" if comment else ""))
+    if returned:
+        rows += [("", ""), (returned, "")] if lines else [(returned, "")]
+    if not rows:
+        rows.append(("pass", ""))
+    return _aligned(rows)
+
+
+def _aligned(rows: list[tuple[str, str]]) -> str:
+    widths = [len(code) for code, comment in rows if comment and len(code) <= _COLUMN]
+    column = max(widths, default=0) + 2
+    out = []
+    for code, comment in rows:
+        line = f"    {code.ljust(column) if len(code) < column else code + '  '}{comment}"
+        out.append((line if comment else f"    {code}").rstrip())
+    return "\n".join(out) + "\n"
+
+
+def _signature(program: Program) -> str:
+    groups = [
+        [i.var.name for i in program.inputs if i.role in roles]
+        for roles in (("argument",), ("parameter",), ("state", "captured"))
+    ]
+    settings = [f"{i.var.name}={i.value!r}" for i in program.inputs_of("setting")]
+    if settings:
+        groups.append(["*", *settings])
+    groups = [g for g in groups if g]
+    flat = ", ".join(name for group in groups for name in group)
+    one = f"def {program.name}({flat}):"
+    if len(one) <= WIDTH:
+        return one
+    wrapped = [
+        line
+        for group in groups
+        for line in textwrap.wrap(", ".join(group) + ",", WIDTH - 4, break_long_words=False)
+    ]
+    return f"def {program.name}(\n" + "".join(f"    {line}\n" for line in wrapped) + "):"
+
+
+def _returned(outputs: Any, printer: Printer, inner: bool = False) -> str:
+    if isinstance(outputs, str):
+        return printer._operand(outputs).code
+    if isinstance(outputs, dict):
+        return "{" + ", ".join(f"{k!r}: {_returned(v, printer, True)}" for k, v in outputs.items()) + "}"
+    if isinstance(outputs, list):
+        return "[" + ", ".join(_returned(o, printer, True) for o in outputs) + "]"
+    if isinstance(outputs, tuple):
+        text = ", ".join(_returned(o, printer, True) for o in outputs)
+        text += "," if len(outputs) == 1 else ""
+        return f"({text})" if inner or not outputs else text
+    return repr(outputs)
+
+
+def helper_source(function: Callable[..., Any]) -> str:
+    """A helper's source without annotations, which name what printed text does not import."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        for name, old in ast.iter_fields(node):
+            if isinstance(old, list):
+                setattr(node, name, [
+                    ast.copy_location(ast.Assign([s.target], s.value), s)
+                    if isinstance(s, ast.AnnAssign) and s.value is not None else s for s in old
+                ])  # fmt: skip
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+_ = (ATOM, infix, Var)

@@ -1,0 +1,184 @@
+"""What a step's function can see besides its arguments: the Python values that a Program freezes.
+
+A Program replays tensor operations; the Python around them ran once. So whatever number, string
+or length the function could have read is written down, and looked at again before each replay.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from groundup.nn import Module
+from groundup.ops.base import Op
+from groundup.optim import Optimizer
+from groundup.tensor import Tensor
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
+_DEEPEST, _LONGEST = 12, 1000
+_OURS = ("groundup.", "numpy.", "builtins.")
+_GONE = object()
+
+
+class Place:
+    """Where a Python value is kept: a dict's or list's entry, or a closure's cell."""
+
+    __slots__ = ("holder", "key", "value", "where")
+
+    def __init__(self, holder: Any, key: Any, value: Any, where: str):
+        self.holder, self.key, self.value, self.where = holder, key, value, where
+
+    def now(self) -> Any:
+        """What is there now."""
+        try:
+            if isinstance(self.holder, types.CellType):
+                return self.holder.cell_contents
+            return len(self.holder) if self.key is len else self.holder[self.key]
+        except (KeyError, IndexError, ValueError):
+            return _GONE
+
+    def changed(self) -> bool:
+        """Whether something else is there now."""
+        now, value = self.now(), self.value
+        if now is value:
+            return False
+        return not (isinstance(value, _PLAIN) and same(now, value))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two plain values are the same; NaN is itself."""
+    return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
+class Surroundings:
+    """What a function sees, found by walking closures, globals, attributes and containers.
+
+    Attributes:
+        places: every plain value, tensor and length found, where it is kept.
+        names: how tensors, arrays and modules are called there, by id.
+
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.places: list[Place] = []
+        self.names: dict[int, str] = {}
+        self.found: list[Any] = []  # keeps ids valid
+        self.arrays: set[int] = set()  # ids of the NumPy arrays that are kept somewhere
+        self._seen: set[int] = set()
+        self._visit(function, "", 0)
+
+    def changes(self) -> list[Place]:
+        """The places where something else is by now."""
+        return [p for p in self.places if p.changed()]
+
+    def _visit(self, value: Any, path: str, depth: int) -> None:
+        if isinstance(value, Tensor):
+            self._name(value, path)
+            self.arrays.add(id(value.array))
+            return
+        if isinstance(value, np.ndarray):
+            self._name(value, path)
+            self.arrays.add(id(value))
+            return
+        if id(value) in self._seen or depth > _DEEPEST:
+            return
+        self._seen.add(id(value))
+        self.found.append(value)
+        if isinstance(value, Module):
+            self._name(value, path)
+        for holder, key, inner, name in self._inside(value, path):
+            if self._matters(value, key, inner):
+                self.places.append(Place(holder, key, inner, name))
+            self._visit(inner, name, depth + 1)
+
+    def _name(self, value: Any, path: str) -> None:
+        self.names.setdefault(id(value), path)
+        self.found.append(value)
+
+    def _matters(self, owner: Any, key: Any, inner: Any) -> bool:
+        if isinstance(owner, Optimizer) and (
+            key in ("steps", "counts") or isinstance(inner, float | tuple)
+        ):
+            return False  # the recorder knows these
+        kinds = (*_PLAIN, Tensor, np.ndarray, Module, Optimizer, types.FunctionType, types.MethodType)
+        return isinstance(inner, kinds)
+
+    def _inside(self, value: Any, path: str) -> Iterator[tuple[Any, Any, Any, str]]:
+        """The parts of a value: the holder, the key in it, the part, its name."""
+        if isinstance(value, types.FunctionType):
+            if not f"{value.__module__}.".startswith(_OURS):
+                yield from self._function(value)
+        elif isinstance(value, types.MethodType):
+            yield from self._inside(value.__func__, path)
+            self._visit(value.__self__, "self", 1)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, *value.args, *value.keywords.values()):
+                self._visit(part, path, 1)
+        elif isinstance(value, list | tuple | dict):
+            if len(value) > _LONGEST or not isinstance(value, tuple):
+                yield value, len, len(value), f"len({path})"
+            if len(value) <= _LONGEST:
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                for key, inner in list(items):
+                    yield value, key, inner, f"{path}[{key!r}]"
+        elif isinstance(value, type):
+            if not f"{value.__module__}.".startswith(_OURS):
+                for key, inner in list(vars(value).items()):
+                    if not key.startswith("__"):
+                        yield vars(value), key, inner, f"{path}.{key}"
+        elif isinstance(value, types.ModuleType | Op | np.random.Generator):
+            return
+        elif isinstance(value, Module | Optimizer) or not _foreign(value):
+            prefix = f"{path}." if path else ""
+            for key, inner in list(getattr(value, "__dict__", {}).items()):
+                if not (isinstance(value, Optimizer) and key == "counts"):
+                    yield value.__dict__, key, inner, prefix + key
+            kind = type(value)
+            if not f"{kind.__module__}.".startswith(_OURS):
+                for base in kind.__mro__[:-1]:  # methods read globals and class attributes, too
+                    if not f"{base.__module__}.".startswith(_OURS):
+                        self._visit(base, kind.__name__, 1)
+            if isinstance(value, Module) and "forward" in vars(value):
+                self._visit(vars(value)["forward"], prefix + "forward", 1)
+
+    def _function(self, function: types.FunctionType) -> Iterator[tuple[Any, Any, Any, str]]:
+        code = function.__code__
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                yield cell, name, cell.cell_contents, name
+            except ValueError:  # not set yet
+                continue
+        known = function.__globals__
+        names = set(_names(code))
+        for name in sorted(names):
+            if name in known and not hasattr(builtins, name):
+                inner = known[name]
+                yield known, name, inner, name
+                if isinstance(inner, types.ModuleType) and not f"{inner.__name__}.".startswith(_OURS):
+                    for attribute in sorted(names):
+                        found = vars(inner).get(attribute)
+                        if isinstance(found, (*_PLAIN, Tensor, np.ndarray)) and found is not None:
+                            yield vars(inner), attribute, found, f"{name}.{attribute}"
+        for i, default in enumerate(function.__defaults__ or ()):
+            self._visit(default, f"{function.__name__}'s default {i}", 1)
+        for name, default in (function.__kwdefaults__ or {}).items():
+            self._visit(default, name, 1)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The global names and attributes that a function and those inside it mention."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _foreign(value: Any) -> bool:
+    """Whether a value is of a kind that has nothing to do with a step: the standard library's."""
+    kind = type(value)
+    return f"{kind.__module__}.".startswith(("builtins.", "numpy.", "_", "io.", "threading."))

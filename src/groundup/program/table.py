@@ -1,0 +1,1 @@
+"""A Program as a table: what each line costs."""
