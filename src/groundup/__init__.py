@@ -78,6 +78,7 @@ from groundup.ops import (
     sqrt as sqrt,
     tanh as tanh,
 )
+from groundup.program import compile as compile, record as record
 from groundup.tensor import Tensor as Tensor
 from groundup.train import Learner as Learner
 

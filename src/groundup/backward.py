@@ -11,8 +11,6 @@ from contextlib import contextmanager, nullcontext
 from operator import itemgetter
 from typing import Any, NoReturn
 
-import numpy as np
-
 from groundup import ops
 from groundup.errors import GradientError, ShapeError
 from groundup.ops.base import Array, Node, quiet, serials, state

@@ -8,7 +8,7 @@ import numpy as np
 
 from groundup.errors import LabelError, NonFiniteError
 from groundup.ops.base import Array, Op, Shape
-from groundup.ops.text import Text, atom, value
+from groundup.ops.text import SUM, Text, atom, value
 
 
 class Check(Op):
@@ -42,23 +42,23 @@ class CheckLabels(Check):
         return labels
 
     def text(self, *ins: Text, classes: int, **attrs: Any) -> Text:  # type: ignore[override]
-        return atom(f"assert 0 <= {ins[0].code}.min() and {ins[0].code}.max() < {classes}")
+        labels = ins[0].within(SUM)
+        return atom(f"assert ((0 <= {labels}) & ({labels} < {classes})).all()")
 
 
 class CheckRange(Check):
     """LabelError unless all entries lie between low and high."""
 
     def forward(self, x: Array, *, low: float, high: float, what: str) -> Array:
-        least, most = x.min(), x.max()
-        if not (least >= low and most <= high):
+        if not ((x >= low) & (x <= high)).all():
             raise LabelError(
-                f"{what} lie between {low:g} and {high:g}; these between {least:g} and {most:g}"
+                f"{what} lie between {low:g} and {high:g}; these between {x.min():g} and {x.max():g}"
             )
         return x
 
     def text(self, *ins: Text, low: float, high: float, **attrs: Any) -> Text:  # type: ignore[override]
-        x = ins[0].code
-        return atom(f"assert {value(low)} <= {x}.min() and {x}.max() <= {value(high)}")
+        x = ins[0].within(SUM)
+        return atom(f"assert (({value(low)} <= {x}) & ({x} <= {value(high)})).all()")
 
 
 class CheckFinite(Check):

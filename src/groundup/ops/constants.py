@@ -10,6 +10,7 @@ from groundup.ops.base import Array, Axis, Op, Shape
 from groundup.ops.reduce import axes_of, reduced_count
 from groundup.ops.text import ATOM, PRODUCT, Text, call, infix, value as written
 
+
 class Full(Op):
     """A number in every entry."""
 

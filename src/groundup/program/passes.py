@@ -213,18 +213,14 @@ def _same_as(
     candidates: list[Operand] = []
     if e.op == "mul":
         candidates = [a for a, b in ((ins[0], ins[1]), (ins[1], ins[0])) if _is(b, 1)]
-    elif e.op == "div" and _is(ins[1], 1):
-        candidates = [ins[0]]
-    elif e.op == "sub" and _is(ins[1], 0) and math.copysign(1, float(ins[1])) > 0:
+    elif (e.op == "div" and _is(ins[1], 1)) or (e.op == "sub" and _is(ins[1], 0) and math.copysign(1, float(ins[1])) > 0):
         candidates = [ins[0]]
     elif e.op == "add":
         whole = np.dtype("float" if e.out.is_number else e.out.dtype).kind in "iu"
         for a, b in ((ins[0], ins[1]), (ins[1], ins[0])):
             if _is(b, 0) and (whole or math.copysign(1, float(b)) < 0):
                 candidates.append(a)
-    elif e.op == "pow" and attrs["exponent"] == 1:
-        candidates = [ins[0]]
-    elif e.op in ("reshape", "expand") or (e.op == "cast" and unchanged(ins[0])):
+    elif (e.op == "pow" and attrs["exponent"] == 1) or e.op in ("reshape", "expand") or (e.op == "cast" and unchanged(ins[0])):
         candidates = [ins[0]]
     elif e.op == "transpose":
         if attrs["axes"] == tuple(range(len(attrs["axes"]))):

@@ -203,7 +203,9 @@ class Program:
                     raise ProgramError(f"{self.name}: {where} reads {name}, which is not there yet")
             expected = infer(equation, known)
             if (expected is None) != (equation.out is None):
-                raise ProgramError(f"{self.name}: {where}: a check, and only a check, has no output")
+                raise ProgramError(
+                    f"{self.name}: {where}: a check, and only a check, has no output"
+                )
             if equation.out is not None:
                 found = (equation.out.shape, equation.out.dtype)
                 if found != expected:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from groundup.ops.text import ATOM, POWER, Text, atom, infix, number
+from groundup.ops.text import POWER, Text, atom, number
 from groundup.program.batch import symbolic_shapes
-from groundup.program.program import OPS, Equation, Program, Var, leaves, shape_of
+from groundup.program.program import OPS, Equation, Program, leaves, shape_of
 
 WIDTH = 88  # columns of code
 _COLUMN = 56  # comments stand in one column, at most here
@@ -111,7 +111,11 @@ class Printer:
     def _may_fold(self, e: Equation) -> bool:
         assert e.out is not None
         name = e.out.name
-        if not re.fullmatch(r"t\d+", name) or not self.count[name] or name in leaves_of(self.program):
+        if (
+            not re.fullmatch(r"t\d+", name)
+            or not self.count[name]
+            or name in leaves_of(self.program)
+        ):
             return False
         return self.count[name] == 1 or e.out.is_number or e.op in _CHEAP
 
@@ -189,8 +193,10 @@ class Printer:
         equations = self.program.equations
         at = next((i for i, other in enumerate(equations) if other is e), -1)
         later = any(target in other.names for other in equations[at + 1 :])
-        return later or target in leaves_of(self.program) or any(
-            new == target for _, new in self.program.updates
+        return (
+            later
+            or target in leaves_of(self.program)
+            or any(new == target for _, new in self.program.updates)
         )
 
     # Expressions
@@ -237,7 +243,9 @@ def source(program: Program) -> str:
 
 def _body(program: Program, printer: Printer, lines: list[Line]) -> str:
     rows: list[tuple[str, str]] = []
-    returned = f"return {_returned(program.outputs, printer)}" if program.outputs is not None else ""
+    returned = (
+        f"return {_returned(program.outputs, printer)}" if program.outputs is not None else ""
+    )
     code = "\n".join([*(line.code for line in lines), returned])
     if printer.batch and re.search(r"\bn\b", code):
         size = program.vars[printer.batch].shape[0]
@@ -299,7 +307,11 @@ def _returned(outputs: Any, printer: Printer, inner: bool = False) -> str:
     if isinstance(outputs, str):
         return printer._operand(outputs).code
     if isinstance(outputs, dict):
-        return "{" + ", ".join(f"{k!r}: {_returned(v, printer, True)}" for k, v in outputs.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{k!r}: {_returned(v, printer, True)}" for k, v in outputs.items())
+            + "}"
+        )
     if isinstance(outputs, list):
         return "[" + ", ".join(_returned(o, printer, True) for o in outputs) + "]"
     if isinstance(outputs, tuple):
@@ -324,6 +336,3 @@ def helper_source(function: Callable[..., Any]) -> str:
                     if isinstance(s, ast.AnnAssign) and s.value is not None else s for s in old
                 ])  # fmt: skip
     return ast.unparse(ast.fix_missing_locations(tree))
-
-
-_ = (ATOM, infix, Var)

@@ -105,7 +105,15 @@ class Surroundings:
             key in ("steps", "counts") or isinstance(inner, float | tuple)
         ):
             return False  # the recorder knows these
-        kinds = (*_PLAIN, Tensor, np.ndarray, Module, Optimizer, types.FunctionType, types.MethodType)
+        kinds = (
+            *_PLAIN,
+            Tensor,
+            np.ndarray,
+            Module,
+            Optimizer,
+            types.FunctionType,
+            types.MethodType,
+        )
         return isinstance(inner, kinds)
 
     def _inside(self, value: Any, path: str) -> Iterator[tuple[Any, Any, Any, str]]:
@@ -159,7 +167,9 @@ class Surroundings:
             if name in known and not hasattr(builtins, name):
                 inner = known[name]
                 yield known, name, inner, name
-                if isinstance(inner, types.ModuleType) and not f"{inner.__name__}.".startswith(_OURS):
+                if isinstance(inner, types.ModuleType) and not f"{inner.__name__}.".startswith(
+                    _OURS
+                ):
                     for attribute in sorted(names):
                         found = vars(inner).get(attribute)
                         if isinstance(found, (*_PLAIN, Tensor, np.ndarray)) and found is not None:

@@ -1,0 +1,111 @@
+"""Where a Program's inputs live, and what else a recording knows besides the Program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from groundup.ops.base import Array
+from groundup.optim import Optimizer
+from groundup.program.program import Program
+from groundup.program.surroundings import Place
+from groundup.tensor import Tensor
+
+
+@dataclass
+class FromArgument:
+    index: int  # among the leaves of the arguments
+
+
+@dataclass
+class FromTensor:
+    tensor: Tensor
+    array: Array
+
+
+@dataclass
+class FromSetting:
+    """A number that an object holds: `holder[key]`, or `holder[key][index]`."""
+
+    holder: dict[str, Any]
+    key: str
+    index: int | None
+
+    def now(self) -> float:
+        """Its value now."""
+        found = self.holder[self.key]
+        return float(found if self.index is None else found[self.index])
+
+
+@dataclass
+class FromCount:
+    """How many updates an optimizer counted for some parameters, always the same for all."""
+
+    optimizer: Optimizer
+    members: list[int]
+    start: int
+    now: int = 0  # after the step
+
+    def move(self, counts: int) -> None:
+        """Count for all members."""
+        for i in self.members:
+            self.optimizer.counts[i] += counts
+
+
+@dataclass
+class Recording:
+    """A Program, where its inputs live, and what the eager run did.
+
+    Attributes:
+        sources: by input.
+        result: what the step returned.
+        arrays: the outputs' arrays by name.
+        before: each array that was written to, with a copy of it as it was.
+        updated: the tensors that were written to, by input.
+        gradients: whose `.g` the step set (a tensor, or the index of an argument), and to what.
+        steps: how many steps it took with each optimizer.
+        truths: settings whose being zero or not decided what the step did.
+        places: what the function could see around it.
+        constants: arrays that the step made of nothing that is recorded.
+
+    """
+
+    program: Program
+    sources: dict[str, Any]
+    result: Any
+    arrays: dict[str, Array]
+    before: list[tuple[Array, Array]]
+    updated: dict[str, FromTensor]
+    gradients: list[tuple[Tensor | int, str]]
+    steps: list[tuple[Optimizer, int]]
+    truths: list[tuple[FromSetting, bool]]
+    places: list[Place]
+    constants: dict[str, Array]
+    counts: list[FromCount] = field(default_factory=list)
+
+    def undo(self) -> None:
+        """Put parameters, state and counts back as they were before the step."""
+        for array, copy in self.before:
+            array[...] = copy
+        self.count(-1)
+
+    def count(self, times: int = 1) -> None:
+        """Count the step with its optimizers."""
+        for optimizer, n in self.steps:
+            optimizer.steps += times * n
+        for source in self.counts:
+            source.move(times * (source.now - source.start))
+
+    def state_outputs(self) -> dict[str, Tensor]:
+        """The outputs that are parameters or state themselves, not results."""
+        found = {}
+        for name, array in self.arrays.items():
+            for source in self.sources.values():
+                if isinstance(source, FromTensor) and source.array is array:
+                    found[name] = source.tensor
+        return found
+
+    def release(self) -> None:
+        """Let go of the arrays of the eager run."""
+        self.result, self.before = None, []
+        self.arrays.clear()

@@ -1,0 +1,84 @@
+"""Names from the code's own variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any
+
+import groundup
+from groundup.program.names import Hint
+from groundup.program.sources import FromTensor
+from groundup.program.values import Value
+from groundup.tensor import Tensor
+
+if TYPE_CHECKING:
+    from groundup.program.recorder import Recorder
+
+HERE = os.path.dirname(groundup.__file__) + os.sep
+_LAYERS = tuple(f"{HERE}nn{os.sep}{name}.py" for name in ("layers", "losses"))
+
+
+class Watch:
+    """Learns from functions that return what their authors called their values.
+
+    It is a profile function; where there is one already, it stands back.
+    """
+
+    def __init__(self, recorder: Recorder, step: CodeType | None):
+        self.recorder, self.step = recorder, step
+        self.frames: list[tuple[FrameType, int]] = []
+
+    def __enter__(self) -> None:
+        self.active = sys.getprofile() is None
+        if self.active:
+            sys.setprofile(self._event)
+
+    def __exit__(self, *exc: object) -> None:
+        if self.active:
+            sys.setprofile(None)
+
+    def _event(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call" and self._interesting(frame.f_code):
+            self.frames.append((frame, len(self.recorder.lines)))
+        elif event == "return" and self.frames and self.frames[-1][0] is frame:
+            self._returned(*self.frames.pop())
+
+    def _interesting(self, code: CodeType) -> bool:
+        if code.co_name.startswith("<"):
+            return False
+        file = code.co_filename
+        if not file.startswith(HERE):
+            return True
+        return (file in _LAYERS and code.co_name in ("forward", "bwd")) or (
+            code.co_name == "update" and file.endswith("optim.py")
+        )
+
+    def _returned(self, frame: FrameType, began: int) -> None:
+        recorder, code = self.recorder, frame.f_code
+        local = frame.f_locals
+        made = {id(line.out) for line in recorder.lines[began:]}
+        own = not code.co_filename.startswith(HERE)
+        parameter = local.get("p") if code.co_name == "update" else None
+        of = recorder.values.get(id(parameter.array)) if isinstance(parameter, Tensor) else None
+        for name, value in local.items():
+            if not isinstance(value, Tensor) or name in code.co_varnames[: code.co_argcount]:
+                continue
+            found = recorder.values.get(id(value.array))
+            if isinstance(found, Value) and id(found) in made:
+                hint = Hint(2 if own else 4, name)
+                if isinstance(of, Value):
+                    hint = Hint(4, f"{name}_", _first(of, recorder))
+                found.hints.append(hint)
+
+
+def _first(value: Value, recorder: Recorder) -> Value:
+    """The parameter whose updated value this is, or the value itself."""
+    for write in recorder.writes.values():
+        if recorder.values.get(id(write.array)) is value:
+            for given in recorder.given:
+                source = recorder.sources[id(given.value)]
+                if isinstance(source, FromTensor) and source.array is write.array:
+                    return given.value
+    return value
