@@ -108,6 +108,8 @@ class Tensor:
                 value = Tensor.of(value.array)
                 value.written = next(base.serials)  # a new gradient, for the optimizer
         self._g = value
+        if state.recorder is not None and value is not None:
+            state.recorder.left_gradient(self, value)
 
     @property
     def grad(self) -> Any:

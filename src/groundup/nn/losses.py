@@ -35,10 +35,10 @@ class Loss(Module):
             return losses.sum()
         return losses.mean() if total is None else losses.sum() / total
 
-    def sent_back(self, slopes: Tensor, out: Tensor, total: Any = None) -> Tensor:
+    def sent_back(self, slopes: Tensor, out: Tensor, total: Any) -> Tensor:
         """The gradient of what the single losses depend on by `slopes`: backward of `reduced`."""
         if self.reduction == "mean":
-            slopes = slopes / (size_of(slopes) if total is None else total)
+            slopes = slopes / total
         return slopes * (out.g.unsqueeze(-1) if slopes.ndim > out.ndim > 0 else out.g)
 
     def extra_repr(self) -> str:
@@ -58,9 +58,9 @@ class Mse(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
-        inp.g = self.sent_back(2.0 * diff, out)
+        inp.g = self.sent_back(2.0 * diff, out, size_of(diff))
         if targ.requires_grad:
-            targ.g = self.sent_back(-2.0 * diff, out).reshape(targ.shape)
+            targ.g = self.sent_back(-2.0 * diff, out, size_of(diff)).reshape(targ.shape)
 
 
 class Mae(Loss):
@@ -72,9 +72,9 @@ class Mae(Loss):
 
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         diff = inp - targ.reshape(inp.shape)
-        inp.g = self.sent_back(diff.sign(), out)
+        inp.g = self.sent_back(diff.sign(), out, size_of(diff))
         if targ.requires_grad:
-            targ.g = self.sent_back(-diff.sign(), out).reshape(targ.shape)
+            targ.g = self.sent_back(-diff.sign(), out, size_of(diff)).reshape(targ.shape)
 
 
 class CrossEntropy(Loss):
@@ -188,11 +188,12 @@ class BinaryCrossEntropyWithLogits(Loss):
     def bwd(self, out: Tensor, inp: Tensor, targ: Tensor) -> None:
         y = targ.reshape(inp.shape).cast(inp.dtype)
         # d softplus(-inp) = sigmoid(inp) - 1
-        inp.g = self.sent_back((1.0 - y) + self._slope(inp, y) * (inp.sigmoid() - 1.0), out)
+        slopes = (1.0 - y) + self._slope(inp, y) * (inp.sigmoid() - 1.0)
+        inp.g = self.sent_back(slopes, out, size_of(inp))
         if targ.requires_grad:
             softplus = (-inp).maximum(0.0) + (-inp.abs()).exp().log1p()
             d_slope = 0.0 if self.pos_weight is None else self.pos_weight.cast(inp.dtype) - 1.0
-            targ.g = self.sent_back(d_slope * softplus - inp, out).reshape(targ.shape)
+            targ.g = self.sent_back(d_slope * softplus - inp, out, size_of(inp)).reshape(targ.shape)
 
     def _slope(self, inp: Tensor, y: Tensor) -> Tensor | float:
         if self.pos_weight is None:

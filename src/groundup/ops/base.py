@@ -180,9 +180,7 @@ class Op(ABC):
 
         It asks NumPy itself, with arrays of a single entry.
         """
-        trial = [
-            np.ones((1,) * g[1], g[0]) if isinstance(g, tuple) else g for g in given
-        ]
+        trial = [np.ones((1,) * g[1], g[0]) if isinstance(g, tuple) else g for g in given]
         with quiet():
             return np.asarray(self.forward(*trial, **attrs)).dtype
 

@@ -52,7 +52,8 @@ class CheckRange(Check):
     def forward(self, x: Array, *, low: float, high: float, what: str) -> Array:
         if not ((x >= low) & (x <= high)).all():
             raise LabelError(
-                f"{what} lie between {low:g} and {high:g}; these between {x.min():g} and {x.max():g}"
+                f"{what} lie between {low:g} and {high:g}; these between {x.min():g} "
+                f"and {x.max():g}"
             )
         return x
 

@@ -59,7 +59,7 @@ class ArrayOf(Op):
 
     def text(self, *ins: Text, entries: Any, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]
         nested = _listed(entries)
-        plain = dtype == np.int64 or dtype == np.bool_
+        plain = dtype in (np.int64, np.bool_) and entries  # NumPy's own choice for these entries
         return call("np.array", nested, *([] if plain else [written(np.dtype(dtype))]))
 
 

@@ -73,7 +73,8 @@ class Matmul(Op):
         self, *ins: Text, out: str, shapes: Sequence[Shape], **attrs: Any
     ) -> Text:
         x, y = ins
-        if len(shapes[0]) > 2 and len(shapes[1]) == 2:  # as forward does
+        # As forward does; rows without entries cannot be counted by reshape(-1, 0).
+        if len(shapes[0]) > 2 and len(shapes[1]) == 2 and shapes[0][-1]:
             rows = method(x, "reshape", "-1", str(shapes[0][-1]))
             product = infix(rows, "@", y, PRODUCT)
             return method(product, "reshape", out.strip("()"))

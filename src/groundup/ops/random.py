@@ -37,9 +37,7 @@ class Draw(Op):
 class Uniform(Draw):
     """Uniform numbers in [0, 1)."""
 
-    def forward(
-        self, key: Array, counter: Array, *, shape: tuple[int, ...], dtype: Any
-    ) -> Array:
+    def forward(self, key: Array, counter: Array, *, shape: tuple[int, ...], dtype: Any) -> Array:
         return helpers.philox(key, counter).random(shape, dtype=dtype)
 
     def text(self, *ins: Text, out: str, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]
@@ -49,9 +47,7 @@ class Uniform(Draw):
 class Normal(Draw):
     """Normal numbers of mean 0 and standard deviation 1."""
 
-    def forward(
-        self, key: Array, counter: Array, *, shape: tuple[int, ...], dtype: Any
-    ) -> Array:
+    def forward(self, key: Array, counter: Array, *, shape: tuple[int, ...], dtype: Any) -> Array:
         return helpers.philox(key, counter).standard_normal(shape, dtype=dtype)
 
     def text(self, *ins: Text, out: str, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]

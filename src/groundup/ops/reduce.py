@@ -63,9 +63,7 @@ def size_of(x: Tensor, axis: Axis = None) -> Any:
 def reduced_shape(shape: Shape, axis: Axis, keepdims: bool) -> Shape:
     """The shape after reducing."""
     axes = axes_of(axis, len(shape))
-    return tuple(
-        1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes
-    )
+    return tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
 
 
 class Reduction(Op):
@@ -108,6 +106,8 @@ class Mean(Reduction):
             raise ShapeError(
                 f"mean over axis {axis} of shape {x.shape}: there is nothing to average"
             )
+        if x.dtype == np.float16:  # NumPy adds up halves in float32, as PyTorch does
+            return np.mean(x, axis=axis, keepdims=keepdims)
         return total(x, axis=axis, keepdims=keepdims) / count
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: Axis = None, keepdims: bool = False) -> None:

@@ -63,7 +63,7 @@ def finished(
             tuple(var[id(i)].name if isinstance(i, Value) else i for i in line.ins),
             line.attrs,
             line.phase,
-            line.module,
+            recorder.shown(line.module),
         )
         for line in recorder.lines
     )

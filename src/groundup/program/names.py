@@ -66,27 +66,28 @@ def given_names(
         give(value, hinted(next(h for h in value.hints if h.rank == 0)))
 
     outs = [line.out for line in lines if line.out is not None]
-    # Gradients are named after values, which need their names first.
-    waiting = []
-    for value in outs:
-        usable = [h for h in value.hints if h.of is None or id(h.of) in names]
-        if any(h.rank == 1 for h in value.hints):
-            waiting.append(value)
-            continue
-        best = _best(usable)
-        if best is None:
-            give(value, "t", True)
-        elif best.name == "h#":
-            give(value, "h", True)
-        else:
-            give(value, hinted(best))
-    # A gradient's own gradient comes after it.
-    while waiting:
-        ready = [v for v in waiting if any(h.rank == 1 and id(h.of) in names for h in v.hints)]
-        for value in ready or waiting:
+    # Gradients are named after values, which need their names first; and of two values that want
+    # one name, the user's own variable gets it.
+    gradients = [v for v in outs if any(h.rank == 1 for h in v.hints)]
+    others = [v for v in outs if not any(h.rank == 1 for h in v.hints)]
+    chosen = {id(v): _best([h for h in v.hints if h.of is None or id(h.of) in names])
+              for v in others}  # fmt: skip
+    for own in (True, False):
+        for value in others:
+            best = chosen[id(value)]
+            if (best is not None and best.rank == 2) is own:
+                if best is None:
+                    give(value, "t", True)
+                elif best.name == "h#":
+                    give(value, "h", True)
+                else:
+                    give(value, hinted(best))
+    while gradients:  # a gradient's own gradient comes after it
+        ready = [v for v in gradients if any(h.rank == 1 and id(h.of) in names for h in v.hints)]
+        for value in ready or gradients:
             known = [h for h in value.hints if h.rank == 1 and id(h.of) in names]
             give(value, hinted(known[-1])) if known else give(value, "t", True)
-        waiting = [v for v in waiting if id(v) not in names]
+        gradients = [v for v in gradients if id(v) not in names]
     return names
 
 

@@ -200,9 +200,7 @@ def identities(program: Program) -> Program:
     return rewrite.done()
 
 
-def _same_as(
-    e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]
-) -> str | None:
+def _same_as(e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]) -> str | None:
     """The value that the equation's output is, if it is another one."""
     assert e.out is not None
     ins, attrs = e.ins, dict(e.attrs)
@@ -213,14 +211,18 @@ def _same_as(
     candidates: list[Operand] = []
     if e.op == "mul":
         candidates = [a for a, b in ((ins[0], ins[1]), (ins[1], ins[0])) if _is(b, 1)]
-    elif (e.op == "div" and _is(ins[1], 1)) or (e.op == "sub" and _is(ins[1], 0) and math.copysign(1, float(ins[1])) > 0):
-        candidates = [ins[0]]
+    elif e.op == "div":
+        candidates = [ins[0]] if _is(ins[1], 1) else []
+    elif e.op == "sub":
+        candidates = [ins[0]] if _is_zero(ins[1], 1) else []
     elif e.op == "add":
         whole = np.dtype("float" if e.out.is_number else e.out.dtype).kind in "iu"
         for a, b in ((ins[0], ins[1]), (ins[1], ins[0])):
-            if _is(b, 0) and (whole or math.copysign(1, float(b)) < 0):
+            if _is_zero(b, -1) or (whole and _is(b, 0)):
                 candidates.append(a)
-    elif (e.op == "pow" and attrs["exponent"] == 1) or e.op in ("reshape", "expand") or (e.op == "cast" and unchanged(ins[0])):
+    elif e.op == "pow":
+        candidates = [ins[0]] if attrs["exponent"] == 1 else []
+    elif e.op in ("reshape", "expand", "cast"):
         candidates = [ins[0]]
     elif e.op == "transpose":
         if attrs["axes"] == tuple(range(len(attrs["axes"]))):
@@ -240,12 +242,12 @@ def _same_as(
         candidates = [ins[0]]
     elif e.op in ("sum", "amax", "amin"):
         shape = known[str(ins[0])].shape
-        if all(shape[a] == 1 for a in axes_of(attrs["axis"], len(shape))):
+        if all(shape[a] == 1 for a in axes_of(attrs.get("axis"), len(shape))):
             candidates = [ins[0]]
     elif e.op == "slice":
         inner = made.get(str(ins[0]))
-        whole_index = attrs["index"]
-        if inner is not None and inner.op == "unslice" and dict(inner.attrs)["index"] == whole_index:
+        written = dict(inner.attrs) if inner is not None and inner.op == "unslice" else {}
+        if inner is not None and written.get("index") == attrs["index"]:
             candidates = [inner.ins[0]]
     return next((str(c) for c in candidates if unchanged(c)), None)
 
@@ -254,9 +256,12 @@ def _is(operand: Operand, n: int) -> bool:
     return not isinstance(operand, str) and operand == n
 
 
-def _narrower(
-    e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]
-) -> Equation:
+def _is_zero(operand: Operand, sign: int) -> bool:
+    """Whether the operand is +0.0 (or the integer 0), for a sign of 1, or -0.0, for one of -1."""
+    return _is(operand, 0) and math.copysign(1, float(operand)) == sign
+
+
+def _narrower(e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]) -> Equation:
     """The equation, reading what its inputs were made from where that makes the same."""
     if OPS[e.op].elementwise:
         for at, i in enumerate(e.ins):
@@ -306,14 +311,14 @@ def _sum_of_broadcast(e: Equation, inner: Equation, known: Mapping[str, Var]) ->
     """sum(broadcast x) as n * x where that is exact: n a power of two, and of x's own shape."""
     assert e.out is not None
     source, wide = known[str(inner.ins[0])], known[str(e.ins[0])]
-    attrs = dict(e.attrs)
+    axis = dict(e.attrs).get("axis")
     extra = len(wide.shape) - len(source.shape)
     own = (1,) * extra + source.shape
-    axes = axes_of(attrs["axis"], len(wide.shape))
+    axes = axes_of(axis, len(wide.shape))
     n = math.prod(wide.shape[a] for a in axes)
     if any(own[a] != 1 for a in axes) or n < 1 or n & (n - 1) or source.dtype[0] != "f":
         return e
-    if kept_shape(wide.shape, attrs["axis"]) != own and own != e.out.shape:
+    if kept_shape(wide.shape, axis) != own and own != e.out.shape:
         return e
     product = replace(e, op="mul", ins=(source.name, float(n)), attrs=())
     return product if _fits(product, known) else e

@@ -42,6 +42,9 @@ class Recorder:
         self.phase, self.module = "forward", ""
         self.depth = 0
         self.paths: dict[int, str] = {}  # of modules and parameters, by id
+        self.roots: dict[int, str] = {}  # names of the outermost modules, by id, in order
+        self.root_of: dict[int, int] = {}  # which of them a member belongs to
+        self.models: set[int] = set()  # the roots that have parameters or submodules
         self.names: dict[int, str] = {}  # of tensors and arrays around the step, by id
         self.kept_arrays: set[int] = set()
         self.stale: dict[int, str] = {}
@@ -433,20 +436,40 @@ class Recorder:
         return out
 
     def enter_root(self, module: Module) -> None:
-        """Learn the paths of a model's members."""
-        name = self.names.get(id(module), "")
-        others = {p for p in self.paths.values() if p}
-        taken = any(path in others for path, _ in module.named_members())
-        prefix = f"{name}." if taken and name.isidentifier() else ""
-        self.paths.setdefault(id(module), name if prefix else "")
+        """Learn the paths of a model's members; the second model's begin with its name."""
+        if id(module) in self.roots:
+            return
+        root = len(self.roots)
+        self.roots[id(module)] = self.names.get(id(module), "")
+        self.alive.append(module)
+        self.paths.setdefault(id(module), "")
+        self.root_of.setdefault(id(module), root)
         for path, member in module.named_members():
-            self.paths.setdefault(id(member), prefix + path)
+            self.paths.setdefault(id(member), path)
+            self.root_of.setdefault(id(member), root)
             self.alive.append(member)
+            if isinstance(member, Module | Parameter):
+                self.models.add(root)
 
     def label(self, module: Module) -> str:
-        """How comments call a module: "layers[0] Linear"."""
-        path, kind = self.paths.get(id(module), ""), type(module).__name__
-        return f"{_indexed(path)} {kind}" if path else kind
+        """How comments call a module, before it is known how many models there are."""
+        root = self.root_of.get(id(module), "")
+        return f"{root}|{self.paths.get(id(module), '')}|{type(module).__name__}"
+
+    def shown(self, label: str) -> str:
+        """A label as comments show it: "layers[0] Linear", with several models "judge.layers[0]"."""
+        if not label:
+            return ""
+        root, path, kind = label.split("|")
+        names = list(self.roots.values())
+        several = len({r for r in self.root_of.values() if self._is_model(r)}) > 1
+        name = names[int(root)] if root and several and self._is_model(int(root)) else ""
+        full = ".".join(part for part in (name if name.isidentifier() else "", path) if part)
+        return f"{_indexed(full)} {kind}" if full else kind
+
+    def _is_model(self, root: int) -> bool:
+        """Whether a root has members of its own, or parameters: it is no bare loss."""
+        return root in self.models
 
     def _output_name(self, module: Module, out: Tensor) -> str:
         path = self.paths.get(id(module), "")

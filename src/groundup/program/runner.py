@@ -312,7 +312,7 @@ class Runner:
             array, e = self.held[target], made.get(new)
             if e is not None and id(e) in fused:
                 args = [self.fixed[i] if isinstance(i, str) else i for i in e.ins]
-                self.commits.append(partial(_FUNCTIONS[_short(OPS[e.op].ufunc)], *args, array))
+                self.commits.append(partial(_FUNCTIONS[_short(OPS[e.op].ufunc)], *args, out=array))
             elif new in self.fixed and e is not None and not OPS[e.op].is_view:
                 self.commits.append(partial(np.copyto, array, self.fixed[new]))
             else:
@@ -376,7 +376,7 @@ def _statement(
     op, attrs = OPS[e.op], dict(e.attrs)
     args = ", ".join(ins)
     if op.ufunc and op.elementwise:
-        return [f"{_short(op.ufunc)}({args}, {out})"]
+        return [f"{_short(op.ufunc)}({args}, out={out})"]
     if op.ufunc:  # a reduction: (x, axis, dtype, out, keepdims)
         return [f"{_short(op.ufunc)}({args}, {attrs['axis']}, None, {out}, {attrs['keepdims']})"]
     if e.op == "mean":
@@ -388,12 +388,12 @@ def _statement(
     if e.op == "matmul" and (len(shapes[0]) <= 2 or len(shapes[1]) != 2):
         return [f"matmul({args}, {out})"]
     if e.op == "relu":
-        return [f"maximum({args}, 0, {out})"]
+        return [f"maximum({args}, 0, out={out})"]
     if e.op == "clamp":
         low, high = attrs["low"], attrs["high"]
-        first = [f"maximum({args}, {low!r}, {out})"] if low is not None else []
+        first = [f"maximum({args}, {low!r}, out={out})"] if low is not None else []
         return first + (
-            [f"minimum({out if first else args}, {high!r}, {out})"] if high is not None else []
+            [f"minimum({out if first else args}, {high!r}, out={out})"] if high is not None else []
         )
     if e.op == "pow" and attrs["exponent"] == 2:
         return [f"square({args}, {out})"]

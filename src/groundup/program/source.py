@@ -16,6 +16,7 @@ from groundup.program.program import OPS, Equation, Program, leaves, shape_of
 
 WIDTH = 88  # columns of code
 _COLUMN = 56  # comments stand in one column, at most here
+_LONG = 60  # columns up to which an expression is a part of another
 _SHORT = 26  # columns up to which an expression may stand in several places
 
 
@@ -92,8 +93,8 @@ class Printer:
         elif self._may_fold(e):
             text = self._text(e)
             single = self.count[name] == 1
-            # Many uses: only what is short, and made of names.
-            if single or len(text.code) <= _SHORT:
+            # What is used often is written again only if it is short.
+            if len(text.code) <= (_LONG if single else _SHORT):
                 self.waiting[name] = Folded(text, e, self._reads(e))
             else:
                 self._assign(e, name)

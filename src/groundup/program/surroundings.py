@@ -97,7 +97,8 @@ class Surroundings:
             self._visit(inner, name, depth + 1)
 
     def _name(self, value: Any, path: str) -> None:
-        self.names.setdefault(id(value), path)
+        if path.isidentifier() or id(value) not in self.names:  # `w` rather than `opt.params[0]`
+            self.names[id(value)] = path
         self.found.append(value)
 
     def _matters(self, owner: Any, key: Any, inner: Any) -> bool:

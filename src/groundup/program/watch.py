@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from groundup.program.recorder import Recorder
 
 HERE = os.path.dirname(groundup.__file__) + os.sep
+_OPTIM = f"{HERE}optim.py"
 _LAYERS = tuple(f"{HERE}nn{os.sep}{name}.py" for name in ("layers", "losses"))
 
 
@@ -52,7 +53,7 @@ class Watch:
         if not file.startswith(HERE):
             return True
         return (file in _LAYERS and code.co_name in ("forward", "bwd")) or (
-            code.co_name == "update" and file.endswith("optim.py")
+            file == _OPTIM and code.co_name in ("update", "clip_grad_norm")
         )
 
     def _returned(self, frame: FrameType, began: int) -> None:
