@@ -79,6 +79,8 @@ def recorded(
     target = None if y is None else _fitting(model, y)
     if target is not None and loss is None:
         loss = CrossEntropy() if target.dtype.kind in "iu" else Mse()
+        if target.dtype.kind == "b":
+            target = target.cast(np.float32)
     with _kept_stream():
         calls = _calls(model, loss, inputs, target)
     with _kept_stream():
@@ -88,10 +90,10 @@ def recorded(
 def _fitting(model: Module, value: Any) -> Tensor:
     """Data as a Tensor; floating-point numbers in the dtype of the model's."""
     tensor = as_tensor(value)
-    if tensor.dtype.kind in "fb":
+    if tensor.dtype.kind == "f":
         met = next((p.dtype for p in model.parameters() if p.dtype.kind == "f"), np.float32)
         tensor = tensor.cast(met)
-    return Tensor(tensor.data)
+    return Tensor(tensor.data.copy(), dtype=tensor.dtype)  # x and y may be one array
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def given_names(
     # one name, the user's own variable gets it.
     gradients = [v for v in outs if any(h.rank == 1 for h in v.hints)]
     others = [v for v in outs if not any(h.rank == 1 for h in v.hints)]
+    given = {id(v) for v in inputs}
     chosen = {id(v): _best([h for h in v.hints if h.of is None or id(h.of) in names])
               for v in others}  # fmt: skip
     for own in (True, False):
@@ -86,7 +87,8 @@ def given_names(
         ready = [v for v in gradients if any(h.rank == 1 and id(h.of) in names for h in v.hints)]
         for value in ready or gradients:
             known = [h for h in value.hints if h.rank == 1 and id(h.of) in names]
-            give(value, hinted(known[-1])) if known else give(value, "t", True)
+            known.sort(key=lambda h: id(h.of) not in given)  # dw1, dx before dh2
+            give(value, hinted(known[0])) if known else give(value, "t", True)
         gradients = [v for v in gradients if id(v) not in names]
     return names
 

@@ -160,11 +160,26 @@ class Program:
         """The printed source, executed: a function of NumPy arrays that runs with NumPy alone.
 
         It takes the inputs by name, writes to parameters and state in place, and returns the
-        outputs.
+        outputs. Where the source takes a list for parameters of equal blocks, this function takes
+        them one by one all the same.
         """
         namespace: dict[str, Any] = {}
         exec(compile(str(self), f"<program {self.name}>", "exec"), namespace)
-        return namespace[self.name]
+        printed = namespace[self.name]
+
+        def function(**values: Any) -> Any:
+            return printed(**self.grouped(values))
+
+        return function
+
+    def grouped(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs by name as the printed function takes them: those of equal blocks in lists."""
+        from groundup.program.source import lists_of
+
+        grouped = dict(values)
+        for name, members in lists_of(self).items():
+            grouped[name] = [grouped.pop(m) for m in members]
+        return grouped
 
     def table(self, profile: Mapping[int, float] | None = None) -> Table:
         """A line for each equation: floating-point operations, bytes read and written, time.

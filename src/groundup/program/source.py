@@ -12,22 +12,13 @@ from typing import Any
 
 from groundup.ops.text import POWER, Text, atom, number
 from groundup.program.batch import symbolic_shapes
+from groundup.program.loops import Line, Rolled, listed, roll
 from groundup.program.program import OPS, Equation, Program, leaves, shape_of
 
 WIDTH = 88  # columns of code
 _COLUMN = 56  # comments stand in one column, at most here
 _LONG = 60  # columns up to which an expression is a part of another
 _SHORT = 26  # columns up to which an expression may stand in several places
-
-
-@dataclass
-class Line:
-    """A statement, the shape of what it makes, and whose part it is."""
-
-    code: str
-    shape: str
-    phase: str
-    module: str
 
 
 @dataclass
@@ -169,7 +160,7 @@ class Printer:
         at = e.ins.index(target)
         if at == 1 and e.op not in ("add", "mul"):
             return None
-        return f"{target} {symbol} {self._operand(e.ins[1 - at]).code}"
+        return f"{target} {symbol} {self.operand(e.ins[1 - at]).code}"
 
     def _update(self, target: str, e: Equation | None, new: str) -> None:
         equation = e or Equation(None, "copy", (new,), phase="update")
@@ -203,7 +194,7 @@ class Printer:
     # Expressions
 
     def _text(self, e: Equation) -> Text:
-        ins = [self._operand(i) for i in e.ins]
+        ins = [self.operand(i) for i in e.ins]
         known = self.program.vars
         if e.op == "power" and e.out is not None and e.out.is_number:
             return Text(f"{ins[0].within(POWER + 1)}**{ins[1].within(POWER)}", POWER)
@@ -213,7 +204,8 @@ class Printer:
         out = self.shapes[e.out.name] if e.out is not None else ""
         return OPS[e.op].text(*ins, out=out, shapes=shapes, **dict(e.attrs))
 
-    def _operand(self, operand: Any) -> Text:
+    def operand(self, operand: Any) -> Text:
+        """An operand as it is written here."""
         if not isinstance(operand, str):
             return number(operand)
         if operand in self.waiting:
@@ -234,40 +226,49 @@ def leaves_of(program: Program) -> set[str]:
 def source(program: Program) -> str:
     """The Program as source text."""
     printer = Printer(program)
-    lines = printer.run()
-    body = _body(program, printer, lines)
+    rolled = roll(printer.run(), program)
     head = "import numpy as np\n"
     for helper in printer.helpers.values():
         head += "\n\n" + helper_source(helper) + "\n"
-    return f"{head}\n\n{_signature(program)}\n{body}"
+    return f"{head}\n\n{_signature(program, rolled)}\n{_body(program, printer, rolled)}"
 
 
-def _body(program: Program, printer: Printer, lines: list[Line]) -> str:
+def lists_of(program: Program) -> dict[str, list[str]]:
+    """The inputs that the printed function takes together, as a list, by the list's name."""
+    rolled = roll(Printer(program).run(), program)
+    return {name: rolled.lists[name] for name in rolled.given}
+
+
+def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
     rows: list[tuple[str, str]] = []
-    returned = (
-        f"return {_returned(program.outputs, printer)}" if program.outputs is not None else ""
-    )
-    code = "\n".join([*(line.code for line in lines), returned])
+    returned = ""
+    if program.outputs is not None:
+        returned = f"return {_returned(program.outputs, printer, rolled.place)}"
+    code = "\n".join([*(line.code for line in rolled.lines), returned])
+    if rolled.given:
+        length = len(rolled.lists[rolled.given[0]])
+        rows.append((f"# {listed(rolled.given)}: lists of {length}", ""))
     if printer.batch and re.search(r"\bn\b", code):
         size = program.vars[printer.batch].shape[0]
         rows.append((f"n = len({printer.batch})", f"# {size} when this was recorded"))
     for name in printer.saved:
-        rows.append((f"{printer.copied[name]} = {name}.copy()", f"# {printer.shapes[name]}"))
+        held = rolled.place.get(name, name)
+        rows.append((f"{printer.copied[name]} = {held}.copy()", f"# {printer.shapes[name]}"))
     phase, module = "", ""
-    for line in lines:
+    for line in rolled.lines:
         if line.phase != phase:
             if phase:
                 rows.append(("", ""))
             rows.append((f"# {line.phase}", ""))
             phase, module = line.phase, ""
         label = ""
-        if line.module != module:
+        if line.module is not None and line.module != module:
             label = f"bwd of {line.module}" if phase == "backward" and line.module else line.module
             module = line.module
         comment = "  ".join(part for part in (line.shape, label) if part)
-        rows.append((line.code, f"# {comment}" if comment else ""))
+        rows.append(("    " * line.indent + line.code, f"# {comment}" if comment else ""))
     if returned:
-        rows += [("", ""), (returned, "")] if lines else [(returned, "")]
+        rows += [("", ""), (returned, "")] if rolled.lines else [(returned, "")]
     if not rows:
         rows.append(("pass", ""))
     return _aligned(rows)
@@ -283,11 +284,14 @@ def _aligned(rows: list[tuple[str, str]]) -> str:
     return "\n".join(out) + "\n"
 
 
-def _signature(program: Program) -> str:
+def _signature(program: Program, rolled: Rolled) -> str:
+    list_of = {n: name for name in rolled.given for n in rolled.lists[name]}
     groups = [
-        [i.var.name for i in program.inputs if i.role in roles]
+        list(dict.fromkeys(
+            list_of.get(i.var.name, i.var.name) for i in program.inputs if i.role in roles
+        ))
         for roles in (("argument",), ("parameter",), ("state", "captured"))
-    ]
+    ]  # fmt: skip
     settings = [f"{i.var.name}={i.value!r}" for i in program.inputs_of("setting")]
     if settings:
         groups.append(["*", *settings])
@@ -304,19 +308,17 @@ def _signature(program: Program) -> str:
     return f"def {program.name}(\n" + "".join(f"    {line}\n" for line in wrapped) + "):"
 
 
-def _returned(outputs: Any, printer: Printer, inner: bool = False) -> str:
+def _returned(outputs: Any, printer: Printer, place: dict[str, str], inner: bool = False) -> str:
     if isinstance(outputs, str):
-        return printer._operand(outputs).code
+        code = printer.operand(outputs).code
+        return place.get(code, code)
     if isinstance(outputs, dict):
-        return (
-            "{"
-            + ", ".join(f"{k!r}: {_returned(v, printer, True)}" for k, v in outputs.items())
-            + "}"
-        )
-    if isinstance(outputs, list):
-        return "[" + ", ".join(_returned(o, printer, True) for o in outputs) + "]"
-    if isinstance(outputs, tuple):
-        text = ", ".join(_returned(o, printer, True) for o in outputs)
+        pairs = (f"{k!r}: {_returned(v, printer, place, True)}" for k, v in outputs.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(outputs, tuple | list):
+        text = ", ".join(_returned(o, printer, place, True) for o in outputs)
+        if isinstance(outputs, list):
+            return f"[{text}]"
         text += "," if len(outputs) == 1 else ""
         return f"({text})" if inner or not outputs else text
     return repr(outputs)

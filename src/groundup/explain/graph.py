@@ -1,0 +1,329 @@
+"""What the drawing shows: a row for each layer, forward and backward, and what flows between them.
+
+Repeated blocks are folded into one, whose values then stand for those of all of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from groundup.explain.recorded import Recorded
+from groundup.program import Equation, Program
+from groundup.program.batch import symbolic_shapes
+
+FEWEST = 3  # so many equal blocks are folded into one
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A value on its way: its name (several, if blocks were folded), shape and gradient norms."""
+
+    names: tuple[str, ...]
+    shape: str
+    norms: tuple[float, ...] = ()
+
+    def together(self, other: Flow) -> Flow:
+        """Both as one."""
+        names = tuple(dict.fromkeys(self.names + other.names))
+        return Flow(names, self.shape, self.norms + other.norms)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A value that one row's box makes and another's reads; both forward or both backward."""
+
+    source: int
+    target: int
+    flow: Flow
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer: its forward box, and beside it its backward box.
+
+    Attributes:
+        label: the layer, or the name of an argument.
+        forward: lines of source. backward: the same; None if there is no backward box.
+        inputs: parameters and other values from outside that forward reads.
+        gradients: of parameters, that backward makes.
+        saved: names of what backward reads of forward's values and of parameters.
+        block: the frame of folded blocks that the row is in, "" outside.
+
+    """
+
+    label: str
+    forward: tuple[str, ...] = ()
+    backward: tuple[str, ...] | None = None
+    inputs: tuple[Flow, ...] = ()
+    gradients: tuple[Flow, ...] = ()
+    saved: tuple[str, ...] = ()
+    is_argument: bool = False
+    block: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All rows from top to bottom, and the edges between them."""
+
+    rows: tuple[Row, ...]
+    forward: tuple[Edge, ...]
+    backward: tuple[Edge, ...]
+
+
+@dataclass
+class Part:
+    """The equations of a row."""
+
+    label: str
+    forward: list[Equation] = field(default_factory=list)
+    backward: list[Equation] = field(default_factory=list)
+
+
+def graph(step: Recorded) -> Graph:
+    """The drawing's content."""
+    return _folded(*_Builder(step).build())
+
+
+def parts_of(step: Recorded) -> list[Part]:
+    """The Program's equations by layer, in the order of the forward pass."""
+    parts: list[Part] = []
+    last = ""
+    for e in step.program.equations:
+        if e.phase == "forward":
+            label = step.owner.get(e.module, e.module)
+            if not parts or label != last:
+                parts.append(Part(label))
+            parts[-1].forward.append(e)
+            last = label
+    if not parts:
+        return []
+    runs: list[Part] = []
+    for e in step.program.equations:
+        if e.phase == "backward":
+            label = step.owner.get(e.module, e.module)
+            if not runs or label != runs[-1].label:
+                runs.append(Part(label))
+            runs[-1].backward.append(e)
+    # The last call's backward comes first.
+    left: dict[str, list[Part]] = {}
+    for part in parts:
+        left.setdefault(part.label, []).append(part)
+    at = parts[-1]
+    for run in runs:
+        if run.label in left:
+            same = left[run.label]
+            at = same.pop() if len(same) > 1 else same[0]
+        at.backward += run.backward
+    return parts
+
+
+class _Builder:
+    """Rows and edges of a step."""
+
+    def __init__(self, step: Recorded):
+        self.step, self.program = step, step.program
+        self.parts = parts_of(step)
+        self.shapes = symbolic_shapes(self.program)[0]
+        self.code = assignments(self.program)
+        self.outside = {i.var.name: i for i in self.program.inputs}
+        first = [n for e in self.parts[0].forward for n in e.names] if self.parts else []
+        arguments = [i.var.name for i in self.program.inputs_of("argument")]
+        self.on_top = [a for a in arguments if a in first]
+        self.made_in = {e.out.name: i for i, _, e in self._all() if e.out is not None}
+        self.made_in |= {a: i for i, a in enumerate(self.on_top)}
+        self.by_forward = {
+            e.out.name for p in self.parts for e in p.forward if e.out is not None
+        } | set(self.on_top)
+
+    def _all(self) -> Iterator[tuple[int, bool, Equation]]:
+        for i, part in enumerate(self.parts, len(self.on_top)):
+            for e in part.forward:
+                yield i, True, e
+            for e in part.backward:
+                yield i, False, e
+
+    def _flow(self, name: str) -> Flow:
+        norm = self.step.norms.get(name)
+        return Flow((name,), self.shapes[name], () if norm is None else (norm,))
+
+    def build(self) -> tuple[list[Row], list[Edge], list[Edge]]:
+        """The rows and the edges."""
+        rows = [Row(f"{a} {self.shapes[a]}", is_argument=True) for a in self.on_top]
+        return [*rows, *map(self._row, self.parts)], self._edges(True), self._edges(False)
+
+    def _row(self, part: Part) -> Row:
+        read = _names(part.forward)
+        made = {e.out.name for e in part.backward if e.out is not None}
+        kept = [n for n in _names(part.backward) if n in self.by_forward or n in self.outside]
+        return Row(
+            part.label or self.program.name,
+            self._lines(part.forward),
+            self._lines(part.backward) if part.backward else None,
+            tuple(self._flow(n) for n in read if self._is_shown(n)),
+            tuple(self._flow(g) for g in self.step.gradients.values() if g in made),
+            tuple(n for n in kept if not self._is_setting(n)),
+        )
+
+    def _is_shown(self, name: str) -> bool:
+        """Whether it hangs off its layer: a random stream's seed and counter do not."""
+        given = self.outside.get(name)
+        return given is not None and name not in self.on_top and given.var.dtype != "uint64"
+
+    def _is_setting(self, name: str) -> bool:
+        return name in self.outside and self.outside[name].role == "setting"
+
+    def _lines(self, equations: Iterable[Equation]) -> tuple[str, ...]:
+        names = [e.out.name for e in equations if e.out is not None]
+        return tuple(f"{n} = {self.code[n]}" for n in names if n in self.code)
+
+    def _edges(self, is_forward: bool) -> list[Edge]:
+        found: dict[tuple[int, int, str], Edge] = {}
+        for i, of_forward, e in self._all():
+            if of_forward is not is_forward:
+                continue
+            for name in e.names:
+                source = self.made_in.get(name, i)
+                if source != i and (name in self.by_forward) is is_forward:
+                    if not self.program.vars[name].is_number:
+                        found.setdefault((source, i, name), Edge(source, i, self._flow(name)))
+        return list(found.values())
+
+
+def _names(equations: Iterable[Equation]) -> list[str]:
+    return list(dict.fromkeys(n for e in equations for n in e.names))
+
+
+def assignments(program: Program) -> dict[str, str]:
+    """What the printed step sets each name to, as source."""
+    function = next(n for n in ast.parse(str(program)).body
+                    if isinstance(n, ast.FunctionDef) and n.name == program.name)  # fmt: skip
+    return {
+        node.targets[0].id: ast.unparse(node.value)
+        for node in function.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+
+# Folding
+
+
+@dataclass(frozen=True)
+class Run:
+    """Equal blocks that follow one another.
+
+    Attributes:
+        first: the first row. size: rows of a block. count: blocks.
+        name: what to call them: "blocks[0..11]".
+
+    """
+
+    first: int
+    size: int
+    count: int
+    name: str
+
+    def block_of(self, row: int) -> int | None:
+        """Which block a row is in."""
+        block = (row - self.first) // self.size
+        return block if 0 <= block < self.count else None
+
+    def place(self, row: int) -> int:
+        """Where a row is once the blocks are one."""
+        if row < self.first:
+            return row
+        if self.block_of(row) is not None:
+            return self.first + (row - self.first) % self.size
+        return row - self.size * (self.count - 1)
+
+
+def _folded(rows: list[Row], forward: list[Edge], backward: list[Edge]) -> Graph:
+    """The graph with equal blocks that follow one another drawn once."""
+    for run in _runs(rows)[::-1]:
+        end = run.first + run.size * run.count
+        same = [rows[run.first + i : end : run.size] for i in range(run.size)]
+        merged = [_merged(s, f"{run.name} × {run.count}") for s in same]
+        rows = [*rows[: run.first], *merged, *rows[end:]]
+        forward, backward = _moved(forward, run), _moved(backward, run)
+    return Graph(tuple(rows), tuple(forward), tuple(backward))
+
+
+def _merged(same: Sequence[Row], block: str) -> Row:
+    """One row for those of all blocks; the second's lines, as the first often passes nothing on."""
+    return replace(
+        same[1],
+        inputs=_together([r.inputs for r in same]),
+        gradients=_together([r.gradients for r in same]),
+        block=block,
+    )
+
+
+def _together(columns: Sequence[Sequence[Flow]]) -> tuple[Flow, ...]:
+    """The first flows as one, the second ones as one, ..."""
+    made: list[Flow] = []
+    for flows in columns:
+        for i, flow in enumerate(flows):
+            if i < len(made):
+                made[i] = made[i].together(flow)
+            else:
+                made.append(flow)
+    return tuple(made)
+
+
+def _moved(edges: list[Edge], run: Run) -> list[Edge]:
+    """The edges between the rows that are left; what goes from block to block is left out."""
+    found: dict[tuple[int, int], dict[tuple[int, int], list[Flow]]] = {}
+    for edge in edges:
+        blocks = run.block_of(edge.source), run.block_of(edge.target)
+        if None in blocks or blocks[0] == blocks[1]:
+            pair = run.place(edge.source), run.place(edge.target)
+            by_block = found.setdefault(pair, {})
+            by_block.setdefault((edge.source, edge.target), []).append(edge.flow)
+    return [
+        Edge(*pair, flow)
+        for pair, by_block in found.items()
+        for flow in _together(list(by_block.values()))
+    ]
+
+
+def _runs(rows: list[Row]) -> list[Run]:
+    """Equal blocks, from top to bottom."""
+    found: list[Run] = []
+    i = 0
+    while i < len(rows):
+        run = _run_at(rows, i)
+        if run is not None:
+            found.append(run)
+        i += run.size * run.count if run is not None else 1
+    return found
+
+
+def _run_at(rows: list[Row], start: int) -> Run | None:
+    """The blocks `path[i]`, `path[i + 1]`, ... of equal rows that begin at a row."""
+    label = rows[start].label
+    for match in re.finditer(r"\[(\d+)\]", label.split(" ")[0]):
+        path, number = label[: match.start()], int(match[1])
+        blocks = _blocks(rows, start, path, number)
+        if len(blocks) >= FEWEST:
+            name = f"{path}[{number}..{number + len(blocks) - 1}]"
+            return Run(start, len(blocks[0]), len(blocks), name)
+    return None
+
+
+def _blocks(rows: list[Row], start: int, path: str, number: int) -> list[list[str]]:
+    """What is in each block, in words; as many blocks as are equal."""
+    blocks: list[list[str]] = []
+    i = start
+    while i < len(rows):
+        prefix = f"{path}[{number + len(blocks)}]"
+        own: list[str] = []
+        while i < len(rows) and rows[i].label.startswith((prefix + ".", prefix + " ")):
+            shapes = [flow.shape for flow in rows[i].inputs]
+            own.append(f"{rows[i].label[len(prefix) :]} {shapes}")
+            i += 1
+        if not own or (blocks and own != blocks[0]):
+            break
+        blocks.append(own)
+    return blocks
