@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ import numpy as np
 from groundup.errors import GroundupError, StateError
 from groundup.ops import check_finite
 from groundup.ops.base import Array, quiet, state
-from groundup.tensor import Tensor
+from groundup.tensor import APPLIED, Tensor, refuse_old_gradient
 
 Schedule: TypeAlias = Callable[[int], float]
 
@@ -257,14 +257,17 @@ class AdamW(Optimizer):
         p.assign(decayed - self.lr * m_hat / (v_hat.sqrt() + self.eps))
 
 
-def _pending(params: Iterable[Tensor]) -> list[tuple[int, Tensor, Tensor]]:
+def _pending(params: Sequence[Tensor]) -> list[tuple[int, Tensor, Tensor]]:
     """Which parameters have a gradient that no step has applied: place, parameter, gradient.
 
     One that came before the parameter was last written, while others came after that, is of an
     earlier backward pass.
     """
-    found = [(i, p, p.g) for i, p in enumerate(params) if p.requires_grad]
+    found = [(i, p, p.g) for i, p in enumerate(params) if p.requires_grad and p._g is not APPLIED]
     latest = max([g.written for _, _, g in found if g is not None], default=0)
+    for p in params:
+        if p._g is APPLIED and p.written >= latest:
+            refuse_old_gradient(p)
     return [(i, p, g) for i, p, g in found if g is not None and not g.written < p.written < latest]
 
 
@@ -287,8 +290,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
         NonFiniteError: the norm is NaN or infinite (no gradient is changed).
 
     """
-    params = [params] if isinstance(params, Tensor) else params
-    pending = _pending(params)
+    pending = _pending([params] if isinstance(params, Tensor) else list(params))
     recording, state.recording = state.recording, False
     try:
         with quiet():
@@ -311,7 +313,7 @@ _NON_FINITE_NORM = (
 
 def clip_grad_value(params: Iterable[Tensor], max_value: float) -> None:
     """Limit every entry of every gradient to [-max_value, max_value]."""
-    for _, p, g in _pending([params] if isinstance(params, Tensor) else params):
+    for _, p, g in _pending([params] if isinstance(params, Tensor) else list(params)):
         p.g = g.detach().clamp(-max_value, max_value)
 
 

@@ -90,7 +90,7 @@ class Tensor:
         if state.sweep is not None:
             state.sweep.before_read(self)
         found = self._g
-        if found is NOT_KEPT or state.recorder is not None:
+        if found is NOT_KEPT or found is APPLIED or state.recorder is not None:
             refuse_old_gradient(self)
         return found
 
@@ -786,13 +786,15 @@ class Buffer(Tensor):
 
 base.Tensor = Tensor
 
-# Stands in `_g` for a gradient that a compiled step computed and did not keep.
+# Stand in `_g` for a gradient that a compiled step computed and did not keep; APPLIED if the step
+# updated the tensor, too.
 NOT_KEPT = Tensor.of(np.empty(0, np.float32))
+APPLIED = Tensor.of(np.empty(0, np.float32))
 
 
 def refuse_old_gradient(tensor: Tensor) -> None:
-    """Raise for a gradient that a compiled step did not keep, or that a recorded one did not make."""
-    if tensor._g is NOT_KEPT:
+    """Raise for a gradient that a compiled step did not keep, or a recorded one did not make."""
+    if tensor._g is NOT_KEPT or tensor._g is APPLIED:
         raise GradientError(
             f"the gradient of a tensor of shape {tensor.shape} was computed in a compiled step, "
             "which did not keep it: return it from the step (return loss, w.g), or compile with "

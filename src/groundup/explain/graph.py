@@ -5,7 +5,6 @@ Repeated blocks are folded into one, whose values then stand for those of all of
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from groundup.explain.recorded import Recorded
 from groundup.program import Equation, Program
 from groundup.program.batch import symbolic_shapes
+from groundup.program.source import Printer
 
 FEWEST = 3  # so many equal blocks are folded into one
 
@@ -107,17 +107,27 @@ def parts_of(step: Recorded) -> list[Part]:
             if not runs or label != runs[-1].label:
                 runs.append(Part(label))
             runs[-1].backward.append(e)
-    # The last call's backward comes first.
-    left: dict[str, list[Part]] = {}
-    for part in parts:
-        left.setdefault(part.label, []).append(part)
-    at = parts[-1]
     for run in runs:
-        if run.label in left:
-            same = left[run.label]
-            at = same.pop() if len(same) > 1 else same[0]
-        at.backward += run.backward
+        _part_of(run, parts).backward += run.backward
     return parts
+
+
+def _part_of(run: Part, parts: list[Part]) -> Part:
+    """The forward part that a piece of the backward pass belongs to.
+
+    A layer that is called twice has two; its backward reads what its own call read and made, and
+    the last call's comes first.
+    """
+    same = [p for p in parts if p.label == run.label]
+    if not same:  # sums between layers: they go with what was there before
+        return next((p for p in parts if p.backward), parts[-1])
+    reads = set(_names(run.backward))
+
+    def likeness(part: Part) -> tuple[int, bool]:
+        own = {*_names(part.forward), *(e.out.name for e in part.forward if e.out is not None)}
+        return len(own & reads), not part.backward
+
+    return max(reversed(same), key=likeness)
 
 
 class _Builder:
@@ -137,6 +147,20 @@ class _Builder:
         self.by_forward = {
             e.out.name for p in self.parts for e in p.forward if e.out is not None
         } | set(self.on_top)
+        self.constant = {
+            e.out.name for _, _, e in self._all() if e.out is not None and not e.names
+        }
+        self.gradients = self._gradients()
+
+    def _gradients(self) -> set[str]:
+        """The values of the backward pass that follow from the loss's gradient."""
+        found: set[str] = set()
+        own = self.parts[-1].backward if self.parts else []
+        for e in self.program.equations:
+            if e.phase == "backward" and e.out is not None:
+                if e in own or any(n in found for n in e.names):
+                    found.add(e.out.name)
+        return found
 
     def _all(self) -> Iterator[tuple[int, bool, Equation]]:
         for i, part in enumerate(self.parts, len(self.on_top)):
@@ -157,15 +181,29 @@ class _Builder:
     def _row(self, part: Part) -> Row:
         read = _names(part.forward)
         made = {e.out.name for e in part.backward if e.out is not None}
-        kept = [n for n in _names(part.backward) if n in self.by_forward or n in self.outside]
+        read_back = _names(part.backward)
+        kept = dict.fromkeys(k for n in read_back if n not in made for k in self._origins(n))
         return Row(
             part.label or self.program.name,
             self._lines(part.forward),
             self._lines(part.backward) if part.backward else None,
             tuple(self._flow(n) for n in read if self._is_shown(n)),
             tuple(self._flow(g) for g in self.step.gradients.values() if g in made),
-            tuple(n for n in kept if not self._is_setting(n)),
+            tuple(kept),
         )
+
+    def _origins(self, name: str) -> list[str]:
+        """The values of the forward pass and from outside that a value other than a gradient shows.
+
+        Two layers' backward passes may share a view of one value.
+        """
+        if name in self.by_forward or name in self.outside:
+            shown = name not in self.constant and not self._is_setting(name)
+            return [name] if shown else []
+        if name in self.gradients:
+            return []
+        made = next(e for _, _, e in self._all() if e.out is not None and e.out.name == name)
+        return [origin for n in made.names for origin in self._origins(n)]
 
     def _is_shown(self, name: str) -> bool:
         """Whether it hangs off its layer: a random stream's seed and counter do not."""
@@ -186,9 +224,9 @@ class _Builder:
                 continue
             for name in e.names:
                 source = self.made_in.get(name, i)
-                if source != i and (name in self.by_forward) is is_forward:
-                    if not self.program.vars[name].is_number:
-                        found.setdefault((source, i, name), Edge(source, i, self._flow(name)))
+                flows = name in (self.by_forward if is_forward else self.gradients)
+                if source != i and flows and name not in self.constant:
+                    found.setdefault((source, i, name), Edge(source, i, self._flow(name)))
         return list(found.values())
 
 
@@ -197,14 +235,9 @@ def _names(equations: Iterable[Equation]) -> list[str]:
 
 
 def assignments(program: Program) -> dict[str, str]:
-    """What the printed step sets each name to, as source."""
-    function = next(n for n in ast.parse(str(program)).body
-                    if isinstance(n, ast.FunctionDef) and n.name == program.name)  # fmt: skip
-    return {
-        node.targets[0].id: ast.unparse(node.value)
-        for node in function.body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
+    """What the printed step sets each name to, as source; loops over layers written out."""
+    found = (re.fullmatch(r"(\w+) = (.*)", line.code) for line in Printer(program).run())
+    return {match[1]: match[2] for match in found if match is not None}
 
 
 # Folding
@@ -216,7 +249,7 @@ class Run:
 
     Attributes:
         first: the first row. size: rows of a block. count: blocks.
-        name: what to call them: "blocks[0..11]".
+        name: what to write on their frame: "blocks[0..11] × 12, drawn: blocks[1]".
 
     """
 
@@ -244,7 +277,7 @@ def _folded(rows: list[Row], forward: list[Edge], backward: list[Edge]) -> Graph
     for run in _runs(rows)[::-1]:
         end = run.first + run.size * run.count
         same = [rows[run.first + i : end : run.size] for i in range(run.size)]
-        merged = [_merged(s, f"{run.name} × {run.count}") for s in same]
+        merged = [_merged(s, run.name) for s in same]
         rows = [*rows[: run.first], *merged, *rows[end:]]
         forward, backward = _moved(forward, run), _moved(backward, run)
     return Graph(tuple(rows), tuple(forward), tuple(backward))
@@ -307,8 +340,8 @@ def _run_at(rows: list[Row], start: int) -> Run | None:
         path, number = label[: match.start()], int(match[1])
         blocks = _blocks(rows, start, path, number)
         if len(blocks) >= FEWEST:
-            name = f"{path}[{number}..{number + len(blocks) - 1}]"
-            return Run(start, len(blocks[0]), len(blocks), name)
+            name = f"{path}[{number}..{number + len(blocks) - 1}] × {len(blocks)}"
+            return Run(start, len(blocks[0]), len(blocks), f"{name}, drawn: {path}[{number + 1}]")
     return None
 
 

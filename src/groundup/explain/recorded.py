@@ -34,6 +34,7 @@ class Call:
         module: what was called (a copy's).
         args: with what.
         shapes: of the Tensors that came out.
+        of_loss: whether it is the loss, or inside it.
 
     """
 
@@ -41,6 +42,7 @@ class Call:
     module: Module
     args: tuple[Any, ...]
     shapes: tuple[Shape, ...]
+    of_loss: bool
 
 
 @dataclass(frozen=True)
@@ -118,21 +120,25 @@ def _calls(
 ) -> tuple[Call, ...]:
     model, loss = copy.deepcopy((model, loss))
     found: list[Call] = []
+    hooks: list[Callable[[], None]] = []
 
-    def noting(label: str) -> Callable[[Module, tuple[Any, ...], Any], None]:
+    def noting(label: str, of_loss: bool) -> Callable[[Module, tuple[Any, ...], Any], None]:
         def note(module: Module, args: tuple[Any, ...], out: Any) -> None:
             shapes = tuple(t.shape for t in tensors_in([out]))
-            found.append(Call(label, module, args, shapes))
+            found.append(Call(label, module, args, shapes, of_loss))
 
         return note
 
     for root in (model, loss):
         for path, module in root.named_modules() if root is not None else ():
-            module.register_forward_hook(noting(label_of(path, module)))
+            note = noting(label_of(path, module), root is loss)
+            hooks.append(module.register_forward_hook(note))
     with no_grad():
         out = model(*inputs)
         if loss is not None:
             loss(out, target)
+    for remove in hooks:
+        remove()
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ class Full(Op):
     def text(self, *ins: Text, out: str, value: float, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]
         dtype = np.dtype(dtype)
         if out == "()":
-            return call(written(dtype), written(value))
-        if value in (0, 1):
+            return call("np.bool_" if dtype == np.bool_ else written(dtype), written(value))
+        if value in (0, 1) and math.copysign(1, value) > 0:  # -0.0 is no np.zeros
             return call("np.ones" if value else "np.zeros", out, written(dtype))
         return call("np.full", out, written(value), written(dtype))
 

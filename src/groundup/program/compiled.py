@@ -19,7 +19,7 @@ from groundup.program.program import Equation, Input, Program, filled
 from groundup.program.record import record_step
 from groundup.program.runner import Runner
 from groundup.program.sources import FromArgument, FromCount, FromTensor, Recording
-from groundup.tensor import NOT_KEPT, Tensor, as_tensor
+from groundup.tensor import APPLIED, NOT_KEPT, Tensor, as_tensor
 
 ENGINES = ("numpy",)
 _MOST = 16  # recordings that are kept
@@ -280,7 +280,8 @@ class Compiled:
             if gradient is not None:
                 gradient.written = now
             if holder is not None:
-                holder._g = NOT_KEPT if gradient is None else gradient
+                missing = APPLIED if holder.written == now else NOT_KEPT
+                holder._g = missing if gradient is None else gradient
         outputs = entry.program.outputs
         return filled(outputs[0] if self.keep_gradients else outputs, tensors)
 

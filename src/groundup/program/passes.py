@@ -4,7 +4,9 @@ None renames: a value keeps its name or is gone. Of two names for one value the 
 chose is kept, not the recorder's t1, t2.
 
 Identities that hold for real numbers and not for floating-point ones are left out: x + 0.0 is not x
-where x is -0.0, and a sum of n equal terms is n*x only where that product is exact.
+where x is -0.0, NumPy's sum of a single -0.0 is 0.0, and a sum of n equal terms is rounded at each,
+n*x once. And since how sums and matrix products are rounded depends on the order of entries in
+memory, a value is computed in another way only where it surely lies there as before (`layouts`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import numpy as np
 
 from groundup.errors import ProgramError
 from groundup.ops.base import quiet
-from groundup.ops.reduce import axes_of, kept_shape
+from groundup.ops.reduce import axes_of
+from groundup.program.layouts import Layouts
 from groundup.program.program import OPS, Equation, Operand, Program, Var, infer
 
 Pass: TypeAlias = Callable[[Program], Program]
@@ -74,7 +77,7 @@ def common_subexpressions(program: Program) -> Program:
 def fold_constants(program: Program) -> Program:
     """Compute what depends on nothing but constants, and write constants into their uses."""
     rewrite = Rewrite(program)
-    constant: dict[str, Equation] = {}  # equations `full`, by name
+    constant: dict[str, Equation] = {}  # by name, `full` of what has the same in every entry
     number: dict[str, Operand] = {}
     for equation in program.equations:
         new = rewrite.current(equation)
@@ -86,8 +89,13 @@ def fold_constants(program: Program) -> Program:
             continue
         if out is not None and new.op not in ("full", "size", "value", "array", "arange"):
             made = _uniform(new, constant, rewrite.vars)
-            new = made if made is not None else _with_numbers(new, constant, rewrite.vars)
-        if new.op == "full" and out is not None:
+            if made is None:
+                new = _with_numbers(new, constant, rewrite)
+            else:
+                constant[out.name] = made
+                if rewrite.layouts.same(new, made):
+                    new = made
+        elif new.op == "full" and out is not None:
             constant[out.name] = new
         rewrite.keep(new)
     return rewrite.done()
@@ -117,12 +125,11 @@ def _uniform(
     if not any(isinstance(i, str) for i in ins):
         return None
     attrs = dict(equation.attrs)
-    if op.elementwise:
+    if op.elementwise and equation.op != "power":  # of single entries powers take short cuts
         shapes = [(1,) * len(known[i].shape) if isinstance(i, str) else () for i in ins]
-    elif equation.op in ("reshape", "transpose", "expand", "slice") and out.size:
-        value = dict(constant[str(ins[0])].attrs)["value"]
-        return _full(equation, out, value)
-    elif equation.op == "sum" and known[str(ins[0])].size <= 1 << 20:
+    elif op.is_view and out.size:
+        return _full(equation, out, dict(constant[str(ins[0])].attrs)["value"])
+    elif equation.op == "sum" and _sums_exactly(constant[str(ins[0])], known[str(ins[0])].size):
         shapes = [known[str(ins[0])].shape]
     else:
         return None
@@ -140,32 +147,62 @@ def _uniform(
     return _full(equation, out, result.flat[0].item())
 
 
+def _sums_exactly(full: Equation, n: int) -> bool:
+    """Whether n times the constant has so few digits that no sum on the way is rounded."""
+    attrs = dict(full.attrs)
+    dtype = np.dtype(attrs["dtype"])
+    value = dtype.type(attrs["value"])
+    if n > 1 << 20:  # it is computed to see what comes out
+        return False
+    if dtype.kind != "f" or not np.isfinite(value):
+        return dtype.kind in "iub"
+    digits = abs(value.as_integer_ratio()[0])
+    digits //= max(digits & -digits, 1)
+    limits = np.finfo(dtype)
+    return bool(digits * n < 2**limits.nmant and abs(value.item()) * n < limits.max)
+
+
 def _full(equation: Equation, out: Var, value: Any) -> Equation:
     attrs = (("dtype", np.dtype(out.dtype)), ("shape", out.shape), ("value", value))
     return replace(equation, op="full", ins=(), attrs=attrs)
 
 
 def _with_numbers(
-    equation: Equation, constant: Mapping[str, Equation], known: Mapping[str, Var]
+    equation: Equation, constant: Mapping[str, Equation], rewrite: Rewrite
 ) -> Equation:
     """An element-wise equation that takes constants as numbers, if that changes nothing."""
     if not OPS[equation.op].elementwise or equation.op == "cast":
         return equation
     for at, i in enumerate(equation.ins):
-        if isinstance(i, str) and i in constant:
-            value = _shortest(constant[i])
-            ins = (*equation.ins[:at], value, *equation.ins[at + 1 :])
-            if _fits(replace(equation, ins=ins), known):
-                equation = replace(equation, ins=ins)
+        if not isinstance(i, str) or i not in constant:
+            continue
+        if equation.op == "power" and rewrite.vars[i].shape:
+            continue  # NumPy squares for an exponent 2.0, and not for an array of them
+        rest = (*equation.ins[:at], *equation.ins[at + 1 :])
+        value = _shortest(constant[i], [rewrite.vars[r].dtype for r in rest if isinstance(r, str)])
+        if value is None:
+            continue
+        new = replace(equation, ins=(*equation.ins[:at], value, *equation.ins[at + 1 :]))
+        lines = sum(n != 1 for n in rewrite.vars[i].shape) < 2  # has no say in the layout
+        if _fits(new, rewrite.vars) and (lines or rewrite.layouts.same(equation, new)):
+            equation = new
     return equation
 
 
-def _shortest(full: Equation) -> Operand:
-    """The shortest number that is the constant in the constant's dtype: 0.1, not 0.10000000149."""
+def _shortest(full: Equation, others: list[str]) -> Operand | None:
+    """The constant as a number beside arrays of some dtypes, None if they would change it.
+
+    It is the shortest that is the constant in its dtype: 0.1, not 0.10000000149.
+    """
     attrs = dict(full.attrs)
+    dtype = np.dtype(attrs["dtype"])
+    arrays = [np.dtype(d) for d in others if d not in ("int", "float")]
+    if not arrays or np.result_type(*arrays) != np.result_type(*arrays, dtype):
+        return None
     value: Any = attrs["value"]
     if isinstance(value, float) and math.isfinite(value):
-        return float(str(np.dtype(attrs["dtype"]).type(value)))
+        value = dtype.type(value)
+        return float(str(value)) if np.result_type(*arrays) == dtype else float(value)
     return value  # type: ignore[no-any-return]
 
 
@@ -181,7 +218,7 @@ def _fits(equation: Equation, known: Mapping[str, Var]) -> bool:
 
 
 def identities(program: Program) -> Program:
-    """Algebra that is exact: x*1, x/1, x - 0, --x, x**1, views of views, sums of broadcasts."""
+    """Algebra that is exact: x*1, x/1, x - 0, --x, x**1, views of views."""
     rewrite = Rewrite(program)
     made: dict[str, Equation] = {}
     for equation in program.equations:
@@ -190,20 +227,20 @@ def identities(program: Program) -> Program:
         if out is None:
             rewrite.keep(new)
             continue
-        same = _same_as(new, made, rewrite.vars)
+        same = _same_as(new, made, rewrite)
         if same is not None:
             rewrite.same(out, same)
             continue
-        new = _narrower(new, made, rewrite.vars)
+        new = _narrower(new, made, rewrite)
         made[out.name] = new
         rewrite.keep(new)
     return rewrite.done()
 
 
-def _same_as(e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]) -> str | None:
+def _same_as(e: Equation, made: Mapping[str, Equation], rewrite: Rewrite) -> str | None:
     """The value that the equation's output is, if it is another one."""
     assert e.out is not None
-    ins, attrs = e.ins, dict(e.attrs)
+    ins, attrs, known = e.ins, dict(e.attrs), rewrite.vars
 
     def unchanged(i: Operand) -> bool:
         return isinstance(i, str) and (known[i].shape, known[i].dtype) == (e.out.shape, e.out.dtype)  # type: ignore[union-attr]
@@ -240,16 +277,15 @@ def _same_as(e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]
         candidates = [ins[1]]
     elif e.op in ("maximum", "minimum") and ins[0] == ins[1]:
         candidates = [ins[0]]
-    elif e.op in ("sum", "amax", "amin"):
+    elif e.op in ("amax", "amin"):
         shape = known[str(ins[0])].shape
         if all(shape[a] == 1 for a in axes_of(attrs.get("axis"), len(shape))):
             candidates = [ins[0]]
-    elif e.op == "slice":
-        inner = made.get(str(ins[0]))
-        written = dict(inner.attrs) if inner is not None and inner.op == "unslice" else {}
-        if inner is not None and written.get("index") == attrs["index"]:
-            candidates = [inner.ins[0]]
-    return next((str(c) for c in candidates if unchanged(c)), None)
+    views = OPS[e.op].is_view  # of the very same memory
+    return next(
+        (str(c) for c in candidates
+         if unchanged(c) and (views or rewrite.layouts.is_copy(e, str(c)))), None
+    )  # fmt: skip
 
 
 def _is(operand: Operand, n: int) -> bool:
@@ -261,14 +297,15 @@ def _is_zero(operand: Operand, sign: int) -> bool:
     return _is(operand, 0) and math.copysign(1, float(operand)) == sign
 
 
-def _narrower(e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var]) -> Equation:
+def _narrower(e: Equation, made: Mapping[str, Equation], rewrite: Rewrite) -> Equation:
     """The equation, reading what its inputs were made from where that makes the same."""
+    known = rewrite.vars
     if OPS[e.op].elementwise:
         for at, i in enumerate(e.ins):
             inner = made.get(i) if isinstance(i, str) else None
             # Element-wise ops broadcast by themselves; axes of length 1 in front do not matter; and
             # a number takes the dtype of the arrays that it meets.
-            number = inner is not None and inner.op == "cast" and _is_number(inner.ins[0], known)
+            number = inner is not None and _is_cast_number(inner, e, known)
             if inner is not None and (number or inner.op in ("expand", "reshape")):
                 source = str(inner.ins[0])
                 if inner.op == "reshape" and not _only_ones_in_front(
@@ -283,45 +320,34 @@ def _narrower(e: Equation, made: Mapping[str, Equation], known: Mapping[str, Var
     if inner is None:
         return e
     attrs, within = dict(e.attrs), dict(inner.attrs)
-    if e.op == inner.op and e.op in ("reshape", "expand"):
-        return replace(e, ins=inner.ins)
     if e.op == inner.op == "transpose":
         axes = tuple(within["axes"][a] for a in attrs["axes"])
         return replace(e, ins=inner.ins, attrs=(("axes", axes),))
-    if e.op == "reshape" and inner.op in ("sum", "mean", "amax", "amin") and within.get("keepdims"):
+    if e.op == inner.op == "expand":
+        return replace(e, ins=inner.ins)
+    fewer = e
+    if e.op == inner.op == "reshape":
+        fewer = replace(e, ins=inner.ins)
+    elif (
+        e.op == "reshape" and inner.op in ("sum", "mean", "amax", "amin") and within.get("keepdims")
+    ):
         fewer = replace(inner, out=e.out, phase=e.phase, module=e.module,
                         attrs=tuple(sorted({**within, "keepdims": False}.items())))  # fmt: skip
-        if _fits(fewer, known):
-            return fewer
-    if e.op == "sum" and inner.op == "expand" and e.out is not None:
-        return _sum_of_broadcast(e, inner, known)
-    return e
+    return fewer if _fits(fewer, known) and rewrite.layouts.same(e, fewer) else e
 
 
-def _is_number(operand: Operand, known: Mapping[str, Var]) -> bool:
-    return isinstance(operand, str) and known[operand].is_number
+def _is_cast_number(inner: Equation, e: Equation, known: Mapping[str, Var]) -> bool:
+    """Whether an input of e is a Python number in the dtype that it would take by itself."""
+    if inner.op != "cast" or inner.out is None or not known[str(inner.ins[0])].is_number:
+        return False
+    others = [known[i] for i in e.names if i != inner.out.name]
+    dtypes = [np.dtype(v.dtype) for v in others if not v.is_number]
+    return bool(dtypes) and np.result_type(*dtypes) == inner.out.dtype
 
 
 def _only_ones_in_front(shape: tuple[int, ...], longer: tuple[int, ...]) -> bool:
     extra = len(longer) - len(shape)
     return extra >= 0 and longer[:extra] == (1,) * extra and longer[extra:] == shape
-
-
-def _sum_of_broadcast(e: Equation, inner: Equation, known: Mapping[str, Var]) -> Equation:
-    """sum(broadcast x) as n * x where that is exact: n a power of two, and of x's own shape."""
-    assert e.out is not None
-    source, wide = known[str(inner.ins[0])], known[str(e.ins[0])]
-    axis = dict(e.attrs).get("axis")
-    extra = len(wide.shape) - len(source.shape)
-    own = (1,) * extra + source.shape
-    axes = axes_of(axis, len(wide.shape))
-    n = math.prod(wide.shape[a] for a in axes)
-    if any(own[a] != 1 for a in axes) or n < 1 or n & (n - 1) or source.dtype[0] != "f":
-        return e
-    if kept_shape(wide.shape, axis) != own and own != e.out.shape:
-        return e
-    product = replace(e, op="mul", ins=(source.name, float(n)), attrs=())
-    return product if _fits(product, known) else e
 
 
 class Rewrite:
@@ -330,6 +356,7 @@ class Rewrite:
     def __init__(self, program: Program):
         self.program = program
         self.vars = dict(program.vars)
+        self.layouts = Layouts(program, self.vars)
         self.kept: list[Equation] = []
         self.place: dict[str, int] = {}  # where in `kept` a value is computed
         self.instead: dict[str, str] = {}
@@ -343,6 +370,7 @@ class Rewrite:
         """Leave an equation in."""
         if equation.out is not None:
             self.place[equation.out.name] = len(self.kept)
+            self.layouts.add(equation)
         self.kept.append(equation)
 
     def same(self, out: Var, other: str) -> None:
@@ -351,6 +379,7 @@ class Rewrite:
             at = self.place.pop(other)
             self.kept[at] = replace(self.kept[at], out=out)
             self.place[out.name] = at
+            self.layouts.found[out.name] = self.layouts.found[other]
             self.instead[other] = out.name
         else:
             self.instead[out.name] = other

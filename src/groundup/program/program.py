@@ -6,8 +6,6 @@ Passes turn one Program into another; the printer, the runner and the checks rea
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -257,6 +255,8 @@ class Program:
 
     def to_json(self) -> str:
         """The Program as JSON, the same text for equal Programs."""
+        import json
+
         return json.dumps(_packed(self), separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -267,6 +267,8 @@ class Program:
             ProgramError: the text is damaged, or the Program not well formed.
 
         """
+        import json
+
         try:
             program = _unpacked(json.loads(text))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -289,6 +291,8 @@ class Program:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the JSON: the same on every machine and in every run."""
+        import hashlib
+
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def __hash__(self) -> int:

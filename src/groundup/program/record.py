@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from groundup.errors import RecordError
+from groundup.nn import Module
 from groundup.ops.base import quiet, state
 from groundup.program.finish import finished
 from groundup.program.passes import simplify as simplified
@@ -135,7 +136,8 @@ def _entered(
 
 def _argument_names(fn: Callable[..., Any], count: int) -> list[str]:
     try:
-        parameters = list(inspect.signature(fn).parameters.values())
+        signature = inspect.signature(fn.forward if isinstance(fn, Module) else fn)
+        parameters = list(signature.parameters.values())
     except (TypeError, ValueError):
         parameters = []
     names: list[str] = []

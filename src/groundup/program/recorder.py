@@ -26,7 +26,7 @@ from groundup.program.names import Hint
 from groundup.program.numbers import Recorded
 from groundup.program.sources import FromArgument, FromCount, FromSetting, FromTensor
 from groundup.program.values import Given, Line, Value
-from groundup.program.watch import HERE
+from groundup.program.watch import is_users
 from groundup.tensor import Buffer, Parameter, Tensor
 
 
@@ -39,6 +39,7 @@ class Recorder:
         self.sources: dict[int, Any] = {}  # by id of the Value
         self.values: dict[int, Any] = {}  # Value or number, by id of the array
         self.alive: list[Any] = []  # what ids stand for
+        self.sharing: dict[int, list[Array]] = {}  # arrays by id of the array that they are views of
         self.phase, self.module = "forward", ""
         self.depth = 0
         self.paths: dict[int, str] = {}  # of modules and parameters, by id
@@ -90,6 +91,7 @@ class Recorder:
         self.values[id(array)] = value
         self.stale.pop(id(array), None)
         self.alive.append(array)
+        self.sharing.setdefault(id(_root(array)), []).append(array)
 
     def alias(self, new: Array, old: Array) -> None:
         """An array is a copy of another."""
@@ -233,10 +235,8 @@ class Recorder:
         if id(array) not in self.writes:
             self.before.append((array, array.copy()))
             self.writes[id(array)] = FromTensor(tensor.origin, array)
-        for other in self.alive:
-            if isinstance(other, np.ndarray) and other is not array and id(other) in self.values:
-                if other.dtype != array.dtype or not np.may_share_memory(other, array):
-                    continue
+        for other in self.sharing.get(id(_root(array)), ()):
+            if other is not array and np.may_share_memory(other, array):
                 self.stale[id(other)] = (
                     f"a view of shape {other.shape} was taken of a tensor of shape {array.shape} "
                     "before that was updated, and used after"
@@ -483,7 +483,7 @@ class Recorder:
     def where(self) -> str:
         """The user's line that is running."""
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(HERE):
+        while frame is not None and not is_users(frame.f_code.co_filename):
             frame = frame.f_back
         if frame is None:
             return "the step"
@@ -526,6 +526,13 @@ class Counter:
 
     def __post_init__(self) -> None:
         self.now, self.latest = self.start, self.value
+
+
+def _root(array: Array) -> Array:
+    """The array that owns the memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _fixed(value: Any) -> Any:

@@ -7,6 +7,8 @@ import sys
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import groundup
 from groundup.program.names import Hint
 from groundup.program.sources import FromTensor
@@ -16,9 +18,18 @@ from groundup.tensor import Tensor
 if TYPE_CHECKING:
     from groundup.program.recorder import Recorder
 
+# Code that is not the user's: a message about a step names none of its lines.
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+_NUMPY = os.path.dirname(np.__file__) + os.sep
 HERE = os.path.dirname(groundup.__file__) + os.sep
 _OPTIM = f"{HERE}optim.py"
 _LAYERS = tuple(f"{HERE}nn{os.sep}{name}.py" for name in ("layers", "losses"))
+
+
+def is_users(file: str) -> bool:
+    """Whether a source file is neither groundup's nor NumPy's nor Python's own."""
+    library = file.startswith(_LIBRARY) and "site-packages" not in file
+    return not (library or file.startswith((HERE, _NUMPY)))
 
 
 class Watch:

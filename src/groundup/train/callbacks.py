@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from groundup.errors import DataError, GroundupError, StateError
-from groundup.optim import clip_grad_norm
+from groundup.optim import Optimizer, clip_grad_norm
 from groundup.train.files import write_atomically
 from groundup.train.metrics import better
 
@@ -37,6 +37,12 @@ class Callback:
     """
 
     order: int = 0
+    # Whether the callback's part of a step is `within_step`, made of Tensor operations: then the
+    # step stays compiled, and `after_loss` and `after_backward` are not called in it.
+    recordable: bool = False
+
+    def within_step(self, opt: Optimizer) -> None:
+        """Of a recordable callback: what it does between backward and update."""
 
     def before_fit(self, learner: Learner) -> None:
         """Training starts or, after a crash, goes on (`learner.resumed` is then True)."""
@@ -185,11 +191,16 @@ class EarlyStopping(KeepBest):
 class ClipGradients(Callback):
     """Scale each step's gradients so that their joint norm is at most max_norm."""
 
+    recordable = True
+
     def __init__(self, max_norm: float):
         self.max_norm = max_norm
 
+    def within_step(self, opt: Optimizer) -> None:
+        clip_grad_norm(opt.params, self.max_norm)
+
     def after_backward(self, learner: Learner) -> None:
-        clip_grad_norm(learner.opt.params, self.max_norm)
+        self.within_step(learner.opt)
 
 
 class CsvLog(Callback):

@@ -16,10 +16,18 @@ import numpy as np
 
 from groundup import generator
 from groundup.backward import no_grad
-from groundup.errors import GroundupError, NonFiniteError, StateError
+from groundup.errors import (
+    GroundupError,
+    NonFiniteError,
+    ProgramError,
+    RecordError,
+    StateError,
+)
 from groundup.nn import Module
+from groundup.ops import check_finite
 from groundup.ops.base import Array
 from groundup.optim import SGD, Optimizer, Schedule
+from groundup.program import Compiled, compile
 from groundup.tensor import Tensor, Value
 from groundup.train.callbacks import HOOKS, Callback, in_order
 from groundup.train.checkpoint import Checkpoint
@@ -57,6 +65,9 @@ class Learner:
         batch_size: rows a step; 64 unless the data are Batches.
         schedule: a function from the number of steps taken to the learning rate.
         display: whether to print progress: a live bar in a terminal, plain lines elsewhere.
+        compile: whether to run the steps compiled (see `gu.compile`), to the same results. A model
+            that cannot be recorded trains eagerly, and a warning says why; so it does, without
+            one, while a callback looks into the steps (`after_loss`, `after_backward`).
 
     Attributes:
         epoch, batch, step: finished epochs, finished batches of the current one, steps in all.
@@ -91,6 +102,7 @@ class Learner:
         batch_size: int | None = None,
         schedule: Schedule | None = None,
         display: bool = True,
+        compile: bool = True,
     ):
         self.model, self.loss, self.metrics, self.schedule = model, loss, list(metrics), schedule
         self.seed, self.random = seed, own_stream(seed)
@@ -110,6 +122,9 @@ class Learner:
         self.began, self.spent = 0.0, 0.0  # when it began; seconds in it before a resume
         self._hooks: dict[str, list[Callable[[Learner], None]]] = {hook: [] for hook in HOOKS}
         self._interrupts = Interrupts()
+        self.compile = compile
+        self._compiled: Compiled | None = None
+        self._compiled_for: list[Any] = []
 
     @property
     def columns(self) -> list[str]:
@@ -161,6 +176,7 @@ class Learner:
                 self.resumed = self._checkpoint().load_newest(self)
             self.end = epochs if resume else self.epoch + epochs
             self._hooks = {hook: _overridden(self.callbacks, hook) for hook in HOOKS}
+            self._compile_step()
             stack.callback(self._call, "close")
             self.model.train()
             self._call("before_fit")
@@ -197,20 +213,59 @@ class Learner:
         if self.schedule is not None:
             self.opt.lr = self.schedule(self.step)
         self._call("before_batch")
+        value = self._run_step()
+        self.step += 1
+        self.batch += 1
+        self.loss_sum += value * len(xb)
+        self.rows += len(xb)
+        self._call("after_step")
+
+    def _run_step(self) -> float:
+        """Forward, backward, update, compiled if that can be: the loss."""
+        if self._compiled is not None:
+            try:
+                self.pred, self.batch_loss = self._compiled(self.xb, self.yb)
+                return float(self.batch_loss.item())
+            except (RecordError, ProgramError) as error:  # nothing was changed
+                self._compiled, self.compile = None, False
+                self.warn(f"this model trains eagerly, as its step cannot be recorded: {error}")
+            except NonFiniteError as error:
+                raise self._non_finite(str(error)) from None
         self.pred = self.model(self.xb)
         self.batch_loss = self.loss(self.pred, self.yb)
-        value = self.batch_loss.item()
+        value = float(self.batch_loss.item())
         if not math.isfinite(value):
             raise self._non_finite(f"the loss is {value}")
         self._call("after_loss")
         self.batch_loss.backward()
         self._call("after_backward")
         self.opt.step()
-        self.step += 1
-        self.batch += 1
-        self.loss_sum += value * len(xb)
-        self.rows += len(xb)
-        self._call("after_step")
+        return value
+
+    def _compile_step(self) -> None:
+        """Make the step that `_run_step` uses, unless the one that there is will do."""
+        inside = [m.__self__ for h in ("after_loss", "after_backward") for m in self._hooks[h]]  # type: ignore[attr-defined]
+        parts = [self.model, self.loss, self.opt, *inside]
+        if not self.compile or not all(callback.recordable for callback in inside):
+            self._compiled, self._compiled_for = None, []
+            return
+        if len(parts) == len(self._compiled_for) and all(
+            a is b for a, b in zip(parts, self._compiled_for, strict=True)
+        ):
+            return
+        model, loss_of, opt = self.model, self.loss, self.opt
+
+        def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            pred = model(x)
+            loss = loss_of(pred, y)
+            check_finite(loss, what="the loss is {}")
+            loss.backward()
+            for callback in inside:
+                callback.within_step(opt)
+            opt.step()
+            return pred, loss
+
+        self._compiled, self._compiled_for = compile(step), parts
 
     def _call(self, hook: str) -> None:
         for method in self._hooks[hook]:
@@ -226,6 +281,7 @@ class Learner:
 
         """
         self._hooks = {hook: [] for hook in HOOKS}
+        self._compile_step()
         with self._own_random(), modes_kept(self.model):
             self.model.train()
             return find_lr(self, lr_min, lr_max, steps)
