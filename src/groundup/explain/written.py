@@ -29,40 +29,19 @@ def source(text: str) -> Line:
     return Line("source", text, rf"\texttt{{{_escaped(text)}}}")
 
 
-def equation(left: Any, *right: Any) -> Line:
-    """left = right = ..., of expressions or names; what is too long is counted instead."""
+def equation(left: Any, right: Any) -> Line:
+    """left = right, of expressions or names; what is too long is counted instead."""
     import sympy
-    from sympy.printing.pretty.pretty import pretty
 
-    sides = [s if isinstance(s, sympy.Basic) else sympy.Symbol(str(s)) for s in (left, *right)]
-    long = [s.count_ops() for s in sides if s.count_ops() > LONGEST]
-    if long:
-        return words(f"{sides[0]}: an expression of {max(long)} operations")
-    sides = [decimals(s) for s in sides]
-    names = {s: latex_name(s.name) for side in sides for s in side.free_symbols}
-    latex = " = ".join(sympy.latex(s, symbol_names=names) for s in sides)
-    # Eq(a, b) prints as a = b, aligned with fractions; of three sides the last is set beside.
-    text = pretty(sympy.Eq(sides[0], sides[1], evaluate=False), use_unicode=True, wrap_line=False)
-    for side in sides[2:]:
-        text = _beside(text, pretty(side, use_unicode=True, wrap_line=False))
-    return Line("formula", _stripped(text), latex)
-
-
-def _beside(left: str, right: str) -> str:
-    """Two formulas of several lines next to each other, an equals sign between."""
-    from sympy.printing.pretty.stringpict import stringPict
-
-    a, b = left.split("\n"), right.split("\n")
-    joined = stringPict(*_centred(a)).right(" = ").right(stringPict(*_centred(b)))
-    return "\n".join(joined[0].split("\n")) if isinstance(joined[0], str) else str(joined[0])
-
-
-def _centred(lines: list[str]) -> list[str]:
-    return lines
-
-
-def _stripped(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.split("\n"))
+    sides = [s if isinstance(s, sympy.Basic) else sympy.Symbol(s) for s in (left, right)]
+    operations = int(sides[1].count_ops())
+    if operations > LONGEST:
+        return words(f"{sides[0]} is an expression of {operations} operations.")
+    both = sympy.Eq(*map(decimals, sides), evaluate=False)
+    names = {s: latex_name(s.name) for s in both.free_symbols}
+    text = sympy.pretty(both, use_unicode=True, wrap_line=False)
+    text = "\n".join(line.rstrip() for line in text.split("\n"))
+    return Line("formula", text, sympy.latex(both, symbol_names=names))
 
 
 def decimals(expression: Any) -> Any:
@@ -85,5 +64,6 @@ def latex_name(name: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    special = {"\\": r"\backslash ", "{": r"\{", "}": r"\}", "^": r"\hat{}", "~": r"\sim "}
-    return "".join(special.get(c, f"\\{c}" if c in "_#$%&" else c) for c in text)
+    """Text for LaTeX's text mode."""
+    special = {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\textasciitilde{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "_#$%&{}" else c) for c in text)

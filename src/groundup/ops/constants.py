@@ -7,9 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from groundup.errors import ShapeError
 from groundup.ops.base import Array, Axis, Op, Shape
-from groundup.ops.reduce import axes_of, reduced_count
+from groundup.ops.reduce import reduced_axes, reduced_count
 from groundup.ops.text import ATOM, PRODUCT, Text, call, infix, value as written
+
+
+def lengths(name: str, shape: Shape) -> Shape:
+    """A shape that is asked for; no length is negative."""
+    if min(shape, default=0) < 0:
+        raise ShapeError(f"{name}: the shape {shape} has a negative length")
+    return shape
 
 
 class Full(Op):
@@ -22,7 +30,7 @@ class Full(Op):
         return np.full(shape, value, dtype)
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        return attrs["shape"]  # type: ignore[no-any-return]
+        return lengths(self.name, attrs["shape"])
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
         return np.dtype(attrs["dtype"])
@@ -79,7 +87,7 @@ class Arange(Op):
         return np.arange(shape[0])
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        return attrs["shape"]  # type: ignore[no-any-return]
+        return lengths(self.name, attrs["shape"])[:1]
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
         return np.dtype(np.int64)
@@ -107,7 +115,7 @@ class Size(Op):
 
     def text(self, *ins: Text, axis: Axis, shapes: Any, **attrs: Any) -> Text:  # type: ignore[override]
         (x,) = ins
-        axes = axes_of(axis, len(shapes[0]))
+        axes = reduced_axes(axis, len(shapes[0]))
         if len(axes) == len(shapes[0]) and len(axes) != 1:
             return Text(f"{x.within(ATOM)}.size", ATOM)
         if axes == (0,):

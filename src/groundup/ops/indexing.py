@@ -124,6 +124,14 @@ def written_index(pattern: Pattern, arrays: Sequence[Text]) -> str:
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
+def indexed_dtype(x: Any, *indices: Any) -> np.dtype[Any]:
+    """The dtype of x[indices], all given as dtype and ndim."""
+    for dtype, _ in indices:
+        if dtype.kind not in "iu":
+            raise DtypeError(f"an index array is of integers, not {dtype}")
+    return x[0]  # type: ignore[no-any-return]
+
+
 class Slice(Op):
     """x[index] for ints, slices, None and Ellipsis (a view)."""
 
@@ -185,7 +193,7 @@ class Take(Op):
         return indexed_shape(shapes[0], attrs["pattern"], shapes[1:])
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
-        return given[0][0]  # type: ignore[no-any-return]
+        return indexed_dtype(*given)
 
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return 0
@@ -221,7 +229,7 @@ class ScatterAdd(Op):
         return shape
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
-        return given[0][0]  # type: ignore[no-any-return]
+        return indexed_dtype(*given)
 
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return math.prod(shapes[0])

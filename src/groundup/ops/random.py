@@ -15,6 +15,7 @@ import numpy as np
 
 from groundup.ops import helpers
 from groundup.ops.base import Array, Op, Shape
+from groundup.ops.constants import lengths
 from groundup.ops.text import Text, call, method
 
 
@@ -24,7 +25,7 @@ class Draw(Op):
     helper = staticmethod(helpers.philox)
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        return attrs["shape"]  # type: ignore[no-any-return]
+        return lengths(self.name, attrs["shape"])
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
         return np.dtype(attrs["dtype"])

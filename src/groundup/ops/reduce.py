@@ -37,9 +37,14 @@ def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return axes
 
 
+def reduced_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The axes over which to reduce; a single number may be reduced "along its axis"."""
+    return () if not ndim and axis in (0, -1) else axes_of(axis, ndim)
+
+
 def kept_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """The shape after reducing with keepdims=True."""
-    axes = axes_of(axis, len(shape))
+    axes = reduced_axes(axis, len(shape))
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
@@ -47,7 +52,7 @@ def reduced_count(shape: tuple[int, ...], axis: Axis) -> int:
     """How many entries are reduced into one."""
     if axis is None:
         return math.prod(shape)
-    return math.prod(shape[i] for i in axes_of(axis, len(shape)))
+    return math.prod(shape[i] for i in reduced_axes(axis, len(shape)))
 
 
 def size_of(x: Tensor, axis: Axis = None) -> Any:
@@ -62,7 +67,7 @@ def size_of(x: Tensor, axis: Axis = None) -> Any:
 
 def reduced_shape(shape: Shape, axis: Axis, keepdims: bool) -> Shape:
     """The shape after reducing."""
-    axes = axes_of(axis, len(shape))
+    axes = reduced_axes(axis, len(shape))
     return tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
 
 
@@ -95,7 +100,18 @@ class Sum(Reduction):
         x.g = out.g.reshape(kept_shape(x.shape, axis)).expand(x.shape)
 
 
-class Mean(Reduction):
+class OfSomething(Reduction):
+    """One that has no value for no entries."""
+
+    def shape(  # type: ignore[override]
+        self, *shapes: Shape, axis: Axis = None, keepdims: bool = False
+    ) -> Shape:
+        if not reduced_count(shapes[0], axis):
+            raise ShapeError(f"{self.name} over axis {axis} of shape {shapes[0]}: there is nothing")
+        return reduced_shape(shapes[0], axis, keepdims)
+
+
+class Mean(OfSomething):
     """The mean; an empty one is an error."""
 
     written = "mean"
@@ -115,7 +131,7 @@ class Mean(Reduction):
         x.g = share.reshape(kept_shape(x.shape, axis)).expand(x.shape)
 
 
-class Amax(Reduction):
+class Amax(OfSomething):
     """The largest entry. Ties share the gradient evenly (PyTorch's amax)."""
 
     written, ufunc = "max", "np.maximum.reduce"
@@ -127,7 +143,7 @@ class Amax(Reduction):
         share_among_ties(out, x, axis)
 
 
-class Amin(Reduction):
+class Amin(OfSomething):
     """The smallest entry. Ties share the gradient evenly (PyTorch's amin)."""
 
     written, ufunc = "min", "np.minimum.reduce"
@@ -146,7 +162,7 @@ def share_among_ties(out: Tensor, x: Tensor, axis: Axis) -> None:
     x.g = ties * (out.g.reshape(kept) / ties.sum(axis, keepdims=True))
 
 
-class Argmax(Reduction):
+class Argmax(OfSomething):
     """The index of the first largest entry (int64)."""
 
     differentiable = False
@@ -156,7 +172,7 @@ class Argmax(Reduction):
         return np.asarray(np.argmax(x, axis=axis, keepdims=keepdims))
 
 
-class Argmin(Reduction):
+class Argmin(OfSomething):
     """The index of the first smallest entry (int64)."""
 
     differentiable = False
@@ -187,7 +203,22 @@ class Cumsum(AlongAxis):
         x.g = cumsum(out.g.flip(axis), axis=axis).flip(axis)
 
 
-class Softmax(AlongAxis):
+class OverAxis(AlongAxis):
+    """One that takes the largest entry out first: there must be one."""
+
+    def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        if not reduced_count(shapes[0], attrs["axis"]):
+            raise ShapeError(f"{self.name} over an axis of length 0: {shapes[0]}")
+        return shapes[0]
+
+    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
+        return 5 * math.prod(out)
+
+    def text(self, *ins: Text, axis: int, **attrs: Any) -> Text:  # type: ignore[override]
+        return call(self.name, ins[0].code, axis=axis)
+
+
+class Softmax(OverAxis):
     """exp(x) / sum(exp(x)) along an axis, the largest entry taken out first so that nothing
     overflows. The gradient is out * (g - sum(out * g)), from the output.
     """
@@ -201,14 +232,8 @@ class Softmax(AlongAxis):
         weighted = out * out.g
         x.g = weighted - out * weighted.sum(axis, keepdims=True)
 
-    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
-        return 5 * math.prod(out)
 
-    def text(self, *ins: Text, axis: int, **attrs: Any) -> Text:  # type: ignore[override]
-        return call("softmax", ins[0].code, axis=axis)
-
-
-class LogSoftmax(AlongAxis):
+class LogSoftmax(OverAxis):
     """The logarithm of softmax, without forming it. The gradient is g - softmax(x) * sum(g)."""
 
     helper = staticmethod(helpers.log_softmax)
@@ -218,12 +243,6 @@ class LogSoftmax(AlongAxis):
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: int) -> None:
         x.g = out.g - out.exp() * out.g.sum(axis, keepdims=True)
-
-    def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
-        return 5 * math.prod(out)
-
-    def text(self, *ins: Text, axis: int, **attrs: Any) -> Text:  # type: ignore[override]
-        return call("log_softmax", ins[0].code, axis=axis)
 
 
 softmax, log_softmax = Softmax(), LogSoftmax()

@@ -10,6 +10,7 @@ import numpy as np
 
 from groundup.errors import ShapeError
 from groundup.ops.base import Array, Op, Shape
+from groundup.ops.reduce import axes_of
 from groundup.ops.text import ATOM, Text, call, method, value as constant
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Reshape(Rearrangement):
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
         shape: Shape = attrs["shape"]
-        if math.prod(shape) != math.prod(shapes[0]):
+        if math.prod(shape) != math.prod(shapes[0]) or min(shape, default=0) < 0:
             raise ShapeError(f"reshape: {shapes[0]} does not fit into {shape}")
         return shape
 
@@ -63,7 +64,10 @@ class Transpose(Rearrangement):
         x.g = out.g.permute(*inverse)
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        return tuple(shapes[0][a] for a in attrs["axes"])
+        axes: tuple[int, ...] = attrs["axes"]
+        if sorted(axes) != list(range(len(shapes[0]))):
+            raise ShapeError(f"transpose: {axes} are not the axes of {shapes[0]}, each once")
+        return tuple(shapes[0][a] for a in axes)
 
     def text(self, *ins: Text, axes: tuple[int, ...], **attrs: Any) -> Text:  # type: ignore[override]
         if axes == tuple(range(len(axes)))[::-1]:
@@ -108,7 +112,7 @@ class Concatenate(Op):
             start = stop
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        axis = attrs["axis"] % len(shapes[0])
+        (axis,) = axes_of(attrs["axis"], len(shapes[0]))
         if len({s[:axis] + s[axis + 1 :] for s in shapes}) > 1:
             raise ShapeError(f"concatenate: shapes {shapes} differ beyond axis {axis}")
         return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
@@ -133,6 +137,8 @@ class Pad(Rearrangement):
         x.g = out.g[tuple(slice(before, before + n) for (before, _), n in sides)]
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
+        if len(attrs["widths"]) != len(shapes[0]) or np.min(attrs["widths"], initial=0) < 0:
+            raise ShapeError(f"pad: widths {attrs['widths']} do not fit shape {shapes[0]}")
         sides = zip(attrs["widths"], shapes[0], strict=True)
         return tuple(before + n + after for (before, after), n in sides)
 

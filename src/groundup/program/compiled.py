@@ -89,6 +89,12 @@ class Entry:
     def misfit(self) -> str:
         """What is not as it was when this was recorded; "" if all is."""
         for place in self.recording.places:
+            holder, key = place.holder, place.key
+            try:  # the quick way: a dict's or list's entry that is the very same object
+                if holder[key] is place.value:
+                    continue
+            except (KeyError, IndexError, TypeError):
+                pass
             if place.now() is not place.value and place.changed():
                 return f"{place.where} was {place.value!r:.60}, now it is {place.now()!r:.60}"
         for tensor, array, wanted in self.guards:

@@ -16,9 +16,10 @@ _FRESH = ("full", "array", "arange", "uniform", "normal", "unslice", "scatter_ad
 
 
 class Layout(NamedTuple):
-    """The axes from the outermost in memory to the innermost, without those of length 1.
+    """The axes from the outermost in memory to the innermost.
 
-    Not dense: there are gaps, or an axis of stride 0.
+    Those of length 1 are left out, and those along which the entries are the same memory. Not
+    dense: there are such, or gaps.
     """
 
     axes: tuple[int, ...]
@@ -83,7 +84,7 @@ class Layouts:
         return plain if ordered and e.op != "einsum" else None
 
     def _elementwise(self, e: Equation, plain: Layout) -> Layout | None:
-        """NumPy keeps the order that all inputs have; if they have different ones, nobody knows."""
+        """NumPy keeps the order that all inputs have; where they differ, C's order wins."""
         assert e.out is not None
         orders = set()
         for name in e.names:
@@ -92,7 +93,7 @@ class Layouts:
                 return None
             extra = len(e.out.shape) - len(shape)
             orders.add(tuple(a + extra for a in layout.axes))
-        if all(o == tuple(sorted(o)) for o in orders):
+        if plain.axes in orders or all(o == tuple(sorted(o)) for o in orders):
             return plain
         several = {o for o in orders if len(o) > 1}
         (order,) = several if len(several) == 1 else ((),)
@@ -110,6 +111,7 @@ class Layouts:
         if e.op == "reshape":
             return Layout(mine) if first == in_c_order(shape) else None
         if e.op == "expand":
-            return Layout(mine, dense=False) if first.in_order else None
+            return Layout(tuple(a + len(out) - len(shape) for a in first.axes), dense=False)
         steps = [p.step or 1 for p in attrs["index"] if isinstance(p, slice)]
-        return Layout(mine, dense=False) if first.in_order and min(steps, default=1) > 0 else None
+        in_order = first.axes == others and min(steps, default=1) > 0
+        return Layout(mine, dense=False) if in_order else None

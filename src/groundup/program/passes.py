@@ -21,9 +21,10 @@ import numpy as np
 
 from groundup.errors import ProgramError
 from groundup.ops.base import quiet
-from groundup.ops.reduce import axes_of
+from groundup.ops.reduce import reduced_axes
 from groundup.program.layouts import Layouts
 from groundup.program.program import OPS, Equation, Operand, Program, Var, infer
+from groundup.program.softmax import shared_softmax
 
 Pass: TypeAlias = Callable[[Program], Program]
 
@@ -279,7 +280,7 @@ def _same_as(e: Equation, made: Mapping[str, Equation], rewrite: Rewrite) -> str
         candidates = [ins[0]]
     elif e.op in ("amax", "amin"):
         shape = known[str(ins[0])].shape
-        if all(shape[a] == 1 for a in axes_of(attrs.get("axis"), len(shape))):
+        if all(shape[a] == 1 for a in reduced_axes(attrs.get("axis"), len(shape))):
             candidates = [ins[0]]
     views = OPS[e.op].is_view  # of the very same memory
     return next(
@@ -409,4 +410,4 @@ def _automatic(name: str) -> bool:
     return re.fullmatch(r"t\d+", name) is not None
 
 
-PASSES: tuple[Pass, ...] = (fold_constants, identities, common_subexpressions, dead_equations)
+PASSES: tuple[Pass, ...] = (shared_softmax, fold_constants, identities, common_subexpressions, dead_equations)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import groundup
 from groundup.program.names import Hint
 from groundup.program.sources import FromTensor
 from groundup.program.values import Value
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 # Code that is not the user's: a message about a step names none of its lines.
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _NUMPY = os.path.dirname(np.__file__) + os.sep
-HERE = os.path.dirname(groundup.__file__) + os.sep
+HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _OPTIM = f"{HERE}optim.py"
 _LAYERS = tuple(f"{HERE}nn{os.sep}{name}.py" for name in ("layers", "losses"))
 

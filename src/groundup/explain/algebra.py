@@ -1,0 +1,137 @@
+"""What SymPy is asked: derivatives, whether two expressions are the same, and their shortest form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from groundup.ops.base import Array
+
+# simplify() is for expressions of at most so many operations: beyond, it may take minutes.
+SMALL = 120
+
+
+def gradient(out: Array, dout: Array, variable: Array) -> Array:
+    """The entries of sum(dout * out) differentiated by the entries of a variable."""
+    import sympy
+
+    total = sum((d * o for d, o in zip(dout.flat, out.flat, strict=True)), sympy.Integer(0))
+    made = np.empty(variable.shape, object)
+    for index in np.ndindex(variable.shape):
+        made[index] = sympy.diff(total, variable[index])
+    return made
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether SymPy can show that two expressions are the same."""
+    import sympy
+
+    difference = sympy.sympify(a) - sympy.sympify(b)
+    if difference == 0 or sympy.expand(difference) == 0:
+        return True
+    if difference.count_ops() > SMALL:
+        return False
+    return bool(sympy.simplify(sympy.piecewise_fold(difference)) == 0) or any(
+        _equal_by_sign(difference, s) for s in kinks(difference)
+    )
+
+
+def _equal_by_sign(difference: Any, symbol: Any) -> bool:
+    """Whether a difference is zero both where a symbol is positive and where it is negative."""
+    import sympy
+
+    return all(sympy.simplify(by) == 0 for by in by_sign(difference, symbol)[:2])
+
+
+def by_sign(expression: Any, symbol: Any) -> tuple[Any, Any, Any, Any]:
+    """The expression for a positive and for a negative symbol, and those two symbols."""
+    import sympy
+
+    positive = sympy.Dummy(symbol.name, positive=True)
+    negative = sympy.Dummy(symbol.name, negative=True)
+    return (
+        expression.subs(symbol, positive),
+        expression.subs(symbol, negative),
+        positive,
+        negative,
+    )
+
+
+def kinks(expression: Any) -> list[Any]:
+    """The symbols inside of Piecewise, Abs or sign alone: where their sign matters."""
+    import sympy
+
+    found: set[Any] = set()
+    for part in expression.atoms(sympy.Piecewise, sympy.Abs, sympy.sign):
+        found |= part.free_symbols
+    return sorted(found, key=str)
+
+
+def shortest(expression: Any) -> Any:
+    """The shortest of the forms that SymPy knows of an expression."""
+    import sympy
+
+    expression = sympy.sympify(expression)
+    forms = [expression]
+    if expression.count_ops() <= SMALL:
+        forms += [sympy.factor_terms(expression), sympy.simplify(expression)]
+        marks = kinks(expression)
+        if len(marks) == 1:
+            forms += _same_on_both_sides(expression, marks[0])
+    return min(forms, key=lambda e: int(e.count_ops()))
+
+
+def _same_on_both_sides(expression: Any, symbol: Any) -> list[Any]:
+    """A form without cases, if the same holds for positive and negative symbols."""
+    import sympy
+
+    above, below, positive, negative = by_sign(expression, symbol)
+    forms = [
+        sympy.simplify(above).subs(positive, symbol),
+        sympy.simplify(below).subs(negative, symbol),
+    ]
+    if kinks(forms[0]) or kinks(forms[1]) or sympy.simplify(forms[0] - forms[1]) != 0:
+        return []
+    return forms
+
+
+def through(slope: Any, formula: Any, x: Any, out: Any) -> Any:
+    """A derivative in terms of the output, if that needs no more functions; else None."""
+    import sympy
+
+    direct = slope.subs(formula, out)
+    if direct.has(x):
+        try:
+            inverse = sympy.solve(sympy.Eq(out, formula), x)
+        except NotImplementedError:
+            return None
+        if len(inverse) != 1 or inverse[0].has(sympy.Piecewise):
+            return None
+        direct = sympy.factor(sympy.simplify(slope.subs(x, inverse[0])))
+    if direct.has(x) or not direct.is_rational_function(out) or not direct.has(out):
+        return None
+    return shortest(direct)
+
+
+def evaluated(
+    entries: Sequence[Any], symbols: Sequence[Any]
+) -> Callable[[Iterable[float]], list[float]]:
+    """The expressions as a function of numbers for the symbols."""
+    import sympy
+
+    plain = sympy.symbols(f"s:{len(symbols)}", real=True)
+    renamed = dict(zip(symbols, plain, strict=True))
+    made = [sympy.sympify(e).subs(renamed, simultaneous=True) for e in entries]
+    function = sympy.lambdify(plain, made, modules=[{"sign": _sign}, "math"], cse=True)
+
+    def values(numbers: Iterable[float]) -> list[float]:
+        return [float(v) for v in function(*numbers)]
+
+    return values
+
+
+def _sign(x: float) -> float:
+    return math.copysign(1.0, x) if x else 0.0
