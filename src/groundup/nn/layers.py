@@ -257,7 +257,8 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             return inp
         generator = self.generator or default_generator
-        return self.mask(inp, generator.uniform(*inp.shape) >= self.p)
+        keep = generator.uniform(*inp.shape) >= self.p
+        return self.mask(inp, keep)
 
     def extra_repr(self) -> str:
         return f"{self.p:g}"

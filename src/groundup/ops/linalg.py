@@ -143,6 +143,8 @@ class Einsum(Op):
         terms, result = explicit_subscripts(attrs["subscripts"], [len(s) for s in shapes])
         size: dict[str, int] = {}
         for term, shape in zip(terms, shapes, strict=True):
+            if len(set(zip(term, shape, strict=True))) > len(set(term)):
+                raise ShapeError(f"einsum {attrs['subscripts']!r}: {shape} has no such diagonal")
             for letter, n in zip(term, shape, strict=True):
                 if size.setdefault(letter, n) != n and 1 not in (n, size[letter]):
                     raise ShapeError(

@@ -197,6 +197,7 @@ class Cumsum(AlongAxis):
         return method(ins[0], "cumsum", axis=axis)
 
     def forward(self, x: Array, *, axis: int) -> Array:
+        axes_of(axis, x.ndim)  # NumPy makes an axis for a single number
         return np.cumsum(x, axis=axis)
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: int) -> None:

@@ -137,7 +137,8 @@ class Pad(Rearrangement):
         x.g = out.g[tuple(slice(before, before + n) for (before, _), n in sides)]
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        if len(attrs["widths"]) != len(shapes[0]) or np.min(attrs["widths"], initial=0) < 0:
+        fits = len(attrs["widths"]) == len(shapes[0]) > 0
+        if not fits or np.min(attrs["widths"]) < 0:
             raise ShapeError(f"pad: widths {attrs['widths']} do not fit shape {shapes[0]}")
         sides = zip(attrs["widths"], shapes[0], strict=True)
         return tuple(before + n + after for (before, after), n in sides)

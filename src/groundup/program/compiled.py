@@ -86,17 +86,31 @@ class Entry:
     state_outputs: dict[str, Tensor]  # outputs that are parameters or state themselves
     checked: bool = False  # recorded a second time, with the same result
 
+    def __post_init__(self) -> None:
+        places = [p for p in self.recording.places if p.key is not len]
+        cells = [p for p in places if isinstance(p.holder, types.CellType)]
+        self.cells = [(p.holder, p.value) for p in cells]
+        self.quick = [(p.holder, p.key, p.value) for p in places if p not in cells]
+        self.lengths = [(p.holder, p.value) for p in self.recording.places if p.key is len]
+
     def misfit(self) -> str:
         """What is not as it was when this was recorded; "" if all is."""
+        for holder, key, value in self.quick:
+            try:
+                if holder[key] is not value:
+                    break
+            except (KeyError, IndexError):
+                break
+        else:
+            cells = all([cell.cell_contents is value for cell, value in self.cells])  # noqa: C419
+            if cells and all([len(holder) == n for holder, n in self.lengths]):  # noqa: C419
+                return self._other_misfit()
         for place in self.recording.places:
-            holder, key = place.holder, place.key
-            try:  # the quick way: a dict's or list's entry that is the very same object
-                if holder[key] is place.value:
-                    continue
-            except (KeyError, IndexError, TypeError):
-                pass
-            if place.now() is not place.value and place.changed():
+            if place.changed():
                 return f"{place.where} was {place.value!r:.60}, now it is {place.now()!r:.60}"
+        return self._other_misfit()
+
+    def _other_misfit(self) -> str:
         for tensor, array, wanted in self.guards:
             if tensor.array is not array:
                 return f"a tensor of shape {array.shape} holds another array"

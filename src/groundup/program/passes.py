@@ -410,4 +410,10 @@ def _automatic(name: str) -> bool:
     return re.fullmatch(r"t\d+", name) is not None
 
 
-PASSES: tuple[Pass, ...] = (shared_softmax, fold_constants, identities, common_subexpressions, dead_equations)
+PASSES: tuple[Pass, ...] = (
+    shared_softmax,
+    fold_constants,
+    identities,
+    common_subexpressions,
+    dead_equations,
+)

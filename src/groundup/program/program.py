@@ -179,16 +179,20 @@ class Program:
             grouped[name] = [grouped.pop(m) for m in members]
         return grouped
 
-    def table(self, profile: Mapping[int, float] | None = None) -> Table:
-        """A line for each equation: floating-point operations, bytes read and written, time.
+    def table(self, profile: Mapping[str, Any] | None = None) -> Table:
+        """A line for each equation: floating-point operations, bytes read and written.
 
         Args:
-            profile: seconds for each equation by index, as `program.profile` measures them.
+            profile: the inputs by name, as `Compiled.arguments` gives them: the Program is run on
+                copies of them, and the table has the time of each equation too.
+
+        Returns:
+            A rich Table: `rich.print(program.table())`.
 
         """
-        from groundup.program.table import table
+        from groundup.program.table import measure, table
 
-        return table(self, profile)
+        return table(self, None if profile is None else measure(self, profile))
 
     # What it must be
 

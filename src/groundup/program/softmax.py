@@ -22,10 +22,10 @@ def shared_softmax(program: Program) -> Program:
     known: dict[object, tuple[Var, Var, Var]] = {}
     equations: list[Equation] = []
     for e in program.equations:
-        key = (e.ins, e.attrs)
-        if len(taken.get(key, ())) < 2 or e.op not in ("softmax", "log_softmax"):
+        if e.op not in ("softmax", "log_softmax") or len(taken[e.ins, e.attrs]) < 2:
             equations.append(e)
             continue
+        key = (e.ins, e.attrs)
         if key not in known:
             known[key], lines = _shifted(e, program, names)
             equations += lines
@@ -33,7 +33,7 @@ def shared_softmax(program: Program) -> Program:
         if e.op == "softmax":
             equations.append(replace(e, op="div", ins=(exps.name, total.name), attrs=()))
         else:
-            log = Var(_new("log_total", names), total.shape, total.dtype)
+            log = Var(_temporary(names), total.shape, total.dtype)
             equations.append(replace(e, out=log, op="log", ins=(total.name,), attrs=()))
             equations.append(replace(e, op="sub", ins=(shifted.name, log.name), attrs=()))
     return program.with_equations(equations)
@@ -45,7 +45,7 @@ def _shifted(
     """x - max(x), its exponentials and their sum, as `helpers.softmax` computes them."""
     x, axis = program.vars[str(e.ins[0])], dict(e.attrs)["axis"]
     row = kept_shape(x.shape, axis)
-    largest = Var(_new("largest", names), row, x.dtype)
+    largest = Var(_temporary(names), row, x.dtype)
     shifted = Var(_new("shifted", names), x.shape, x.dtype)
     exps = Var(_new("exps", names), x.shape, x.dtype)
     total = Var(_new("total", names), row, x.dtype)
@@ -64,3 +64,12 @@ def _new(name: str, names: set[str]) -> str:
         wanted, i = f"{name}{i}", i + 1
     names.add(wanted)
     return wanted
+
+
+def _temporary(names: set[str]) -> str:
+    """A name like the recorder's own, for what is written into the line that uses it."""
+    i = 1
+    while f"t{i}" in names:
+        i += 1
+    names.add(f"t{i}")
+    return f"t{i}"

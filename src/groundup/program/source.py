@@ -7,7 +7,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from groundup.ops.text import POWER, Text, atom, number
@@ -27,7 +27,8 @@ class Folded:
 
     text: Text
     equation: Equation
-    reads: set[str] = field(default_factory=set)
+    reads: set[str]  # names, also those of what is folded into it
+    inner: list[Equation]  # what is folded into it
 
 
 class Printer:
@@ -37,6 +38,7 @@ class Printer:
         self.program = program
         self.shapes, self.batch = symbolic_shapes(program)
         self.lines: list[Line] = []
+        self.line_of: dict[str, int] = {}  # the line in which an equation's output is computed
         self.waiting: dict[str, Folded] = {}
         self.targets: dict[str, list[str]] = {}
         for target, new in program.updates:
@@ -86,7 +88,7 @@ class Printer:
             single = self.count[name] == 1
             # What is used often is written again only if it is short.
             if len(text.code) <= (_LONG if single else _SHORT):
-                self.waiting[name] = Folded(text, e, self._reads(e))
+                self.waiting[name] = Folded(text, e, self._reads(e), self._inner(e))
             else:
                 self._assign(e, name)
         else:
@@ -118,11 +120,22 @@ class Printer:
                 names |= self.waiting[i].reads
         return names
 
+    def _inner(self, e: Equation) -> list[Equation]:
+        folded = [self.waiting[i] for i in e.names if i in self.waiting]
+        return [inner for f in folded for inner in (f.equation, *f.inner)]
+
     def _assign(self, e: Equation, name: str) -> None:
         self._emit(self._fitted(e, f"{name} = "), self.shapes[name], e)
 
     def _emit(self, code: str, shape: str, e: Equation) -> None:
+        self._note(e)
         self.lines.append(Line(code, shape, e.phase, e.module))
+
+    def _note(self, e: Equation) -> None:
+        """Write down that the line to come computes an equation, and what is folded into it."""
+        for equation in (e, *self._inner(e)):
+            if equation.out is not None:
+                self.line_of.setdefault(equation.out.name, len(self.lines))
 
     def _fitted(self, e: Equation, start: str) -> str:
         """The statement, in one line if it fits; else its longest operands get lines of their own."""
@@ -132,8 +145,15 @@ class Printer:
             if len(code) + 4 <= WIDTH or not folded:
                 return code
             longest = max(folded, key=lambda i: len(self.waiting[i].text.code))
-            inner = self.waiting.pop(longest)
-            self._emit(f"{longest} = {inner.text.code}", self.shapes[longest], inner.equation)
+            self._write_out(longest)
+
+    def _write_out(self, name: str) -> None:
+        """Give what waits a line of its own."""
+        folded = self.waiting.pop(name)
+        for inner in folded.inner:
+            assert inner.out is not None
+            self.line_of.setdefault(inner.out.name, len(self.lines))
+        self._emit(f"{name} = {folded.text.code}", self.shapes[name], folded.equation)
 
     def _splits(self, name: str) -> bool:
         return len(self.waiting[name].text.code) > _SHORT
@@ -172,8 +192,7 @@ class Printer:
         """Write out what waits and reads the old entries; keep them if somebody reads them later."""
         for name in [n for n, f in self.waiting.items() if target in f.reads]:
             if name not in e.names:
-                folded = self.waiting.pop(name)
-                self._emit(f"{name} = {folded.text.code}", self.shapes[name], folded.equation)
+                self._write_out(name)
         if self._read_later(target, e):
             old = f"old_{target}"
             while old in self.program.vars:
@@ -247,7 +266,8 @@ def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
     code = "\n".join([*(line.code for line in rolled.lines), returned])
     if rolled.given:
         length = len(rolled.lists[rolled.given[0]])
-        rows.append((f"# {listed(rolled.given)}: lists of {length}", ""))
+        lists = textwrap.wrap(f"{listed(rolled.given)}: lists of {length}", WIDTH - 6)
+        rows += [(f"# {text}", "") for text in lists]
     if printer.batch and re.search(r"\bn\b", code):
         size = program.vars[printer.batch].shape[0]
         rows.append((f"n = len({printer.batch})", f"# {size} when this was recorded"))
@@ -326,16 +346,19 @@ def _returned(outputs: Any, printer: Printer, place: dict[str, str], inner: bool
 
 def helper_source(function: Callable[..., Any]) -> str:
     """A helper's source without annotations, which name what printed text does not import."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        for name, old in ast.iter_fields(node):
-            if isinstance(old, list):
-                setattr(node, name, [
-                    ast.copy_location(ast.Assign([s.target], s.value), s)
-                    if isinstance(s, ast.AnnAssign) and s.value is not None else s for s in old
-                ])  # fmt: skip
-    return ast.unparse(ast.fix_missing_locations(tree))
+    text = textwrap.dedent(inspect.getsource(function))
+    lines = text.splitlines()
+    cuts: list[tuple[ast.AST, ast.AST]] = []  # from the end of the first to that of the second
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            name = ast.copy_location(ast.Name(node.arg), node)
+            name.end_lineno, name.end_col_offset = node.lineno, node.col_offset + len(node.arg)
+            cuts.append((name, node.annotation))
+        elif isinstance(node, ast.AnnAssign):
+            cuts.append((node.target, node.annotation))
+    for first, last in sorted(cuts, key=lambda c: (c[0].lineno, c[0].col_offset), reverse=True):  # type: ignore[attr-defined]
+        at = first.end_lineno - 1  # type: ignore[attr-defined]
+        line = lines[at]
+        lines[at] = line[: first.end_col_offset] + line[last.end_col_offset :]  # type: ignore[attr-defined]
+    kept = (line for line in lines if not line.strip().startswith("# fmt: "))
+    return re.sub(r"\) -> [^\n]+:\n", "):\n", "\n".join(kept))
