@@ -218,7 +218,7 @@ def backward(
         if total is not None and found is not None and not create_graph:
             total.written = stamp  # so that an optimizer knows a new gradient from an old one
         tensor._g = total
-        if state.recorder is not None and found is not None:
+        if state.recorder is not None and total is not None:
             state.recorder.left_gradient(tensor, total)
 
 

@@ -29,7 +29,6 @@ class Optimizer(ABC):
     Attributes:
         params: the parameters, in order.
         lr: the learning rate; set it at will, or let a schedule.
-        steps: how many steps were taken.
         counts: how many updates of each parameter were counted, where the rule needs that (Adam).
         state: by name, one tensor for each parameter.
 
@@ -63,9 +62,15 @@ class Optimizer(ABC):
             if not value >= 0:
                 raise GroundupError(f"{type(self).__name__}: {name} must be 0 or more, not {value}")
         self.lr = lr
-        self.steps = 0
-        self.counts = [0] * len(self.params)
+        # Arrays, so that a compiled step can write them together with the parameters.
+        self.taken = np.zeros((), np.int64)
+        self.counts = np.zeros(len(self.params), np.int64)
         self.state: dict[str, list[Tensor]] = {}
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return int(self.taken)
 
     @abstractmethod
     def update(self, i: int, p: Tensor, g: Tensor) -> None:
@@ -77,7 +82,9 @@ class Optimizer(ABC):
         A gradient that an earlier step applied, and that the backward pass since then did not
         reach, is not applied again: there is no `zero_grad` that would have cleared it.
         """
-        self.steps += 1
+        if state.recorder is not None:
+            state.recorder.keep(self.taken)
+        self.taken += 1
         recording, state.recording = state.recording, False
         recorder = state.recorder
         try:
@@ -92,7 +99,7 @@ class Optimizer(ABC):
         if state.recorder is not None:
             return state.recorder.count(self, i)  # type: ignore[return-value]
         self.counts[i] += 1
-        return self.counts[i]
+        return int(self.counts[i])
 
     def zeros(self, name: str) -> list[Tensor]:
         """A new state of zeros in the parameters' shapes."""
@@ -104,7 +111,7 @@ class Optimizer(ABC):
         saved = {
             f"{k}.{i}": t.array.copy() for k, ts in self.state.items() for i, t in enumerate(ts)
         }
-        counts = {"steps": np.array(self.steps), "counts": np.array(self.counts)}
+        counts = {"steps": self.taken.copy(), "counts": self.counts.copy()}
         return {"lr": np.array(self.lr), **counts, **saved}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -126,8 +133,8 @@ class Optimizer(ABC):
             )
         for k, t in own.items():
             t.assign(arrays[k])
-        self.lr, self.steps = float(arrays["lr"]), int(arrays["steps"])
-        self.counts = [int(n) for n in arrays["counts"]]
+        self.lr = float(arrays["lr"])
+        self.taken[...], self.counts[...] = arrays["steps"], arrays["counts"]
 
 
 class SGD(Optimizer):

@@ -595,7 +595,8 @@ class Tensor:
                 f"freedom with correction={correction}"
             )
         deviation = self - self.mean(axis, keepdims=True)
-        return (deviation * deviation).sum(axis, keepdims) / (size_of(self, axis) - correction)
+        freedom = size_of(self, axis) - correction
+        return (deviation * deviation).sum(axis, keepdims) / freedom
 
     def std(self, axis: Axis = None, correction: int = 1, keepdims: bool = False) -> Tensor:
         """The root of `var`. Where it is 0 so is its gradient, as in PyTorch."""

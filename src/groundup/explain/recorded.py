@@ -151,7 +151,9 @@ def _step(
     calls: tuple[Call, ...],
 ) -> Recorded:
     model, loss, optimizer = copy.deepcopy((model, loss, optimizer))
-    parameters = list(model.parameters()) if loss is not None else []
+    wanted: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
+    if not wanted:  # nothing to learn: the gradients of the inputs are what there is
+        wanted = [t.requires_grad_() for t in inputs if t.dtype.kind == "f"]
 
     def forward(*x: Tensor) -> Any:
         return model(*x)
@@ -168,7 +170,7 @@ def _step(
         value.backward()
         if optimizer is not None:
             optimizer.step()
-        return value, [p.g for p in parameters]
+        return value, [t.g for t in wanted]
 
     names = _input_names(model, len(inputs))
     function, given = forward, list(inputs)
@@ -180,14 +182,25 @@ def _step(
     program, gradients = whole, {}
     if target is not None:
         value, found = whole.outputs
-        paths = {i.path: i.var.name for i in whole.inputs_of("parameter")}
-        by_path = zip((path for path, _ in model.named_parameters()), found, strict=True)
-        gradients = {paths[p]: g for p, g in by_path if g is not None and p in paths}
+        called = called_in(recording, given)
+        pairs = zip(wanted, found, strict=True)
+        gradients = {called[id(t)]: g for t, g in pairs if g is not None}
         if optimizer is not None:
             program = simplify(replace(whole, outputs=value))
     return Recorded(
         program, gradients, _norms(recording, whole, given), calls, _owners(model, loss)
     )
+
+
+def called_in(recording: Recording, given: list[Tensor]) -> dict[int, str]:
+    """The Program's names of the Tensors that go in, by id."""
+    found = {}
+    for name, source in recording.sources.items():
+        if isinstance(source, FromArgument):
+            found[id(given[source.index])] = name
+        elif isinstance(source, FromTensor):
+            found[id(source.tensor)] = name
+    return found
 
 
 def named(function: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
@@ -217,14 +230,20 @@ def _input_names(model: Module, count: int) -> list[str]:
     return ["x"] if count == 1 else argument_names(model, count)
 
 
-def _norms(recording: Recording, program: Program, given: list[Tensor]) -> dict[str, float]:
-    """Run forward and backward once more, equation by equation, and measure the gradients."""
-    values: dict[str, Any] = {}
+def arrays_of(recording: Recording, given: list[Tensor]) -> dict[str, Array]:
+    """The arrays that go in, by the Program's names."""
+    found = {}
     for name, source in recording.sources.items():
         if isinstance(source, FromArgument):
-            values[name] = given[source.index].array
+            found[name] = given[source.index].array
         elif isinstance(source, FromTensor):
-            values[name] = source.array
+            found[name] = source.array.copy()
+    return found
+
+
+def _norms(recording: Recording, program: Program, given: list[Tensor]) -> dict[str, float]:
+    """Run forward and backward once more, equation by equation, and measure the gradients."""
+    values: dict[str, Any] = dict(arrays_of(recording, given))
     norms: dict[str, float] = {}
     with quiet():
         for e in program.equations:

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from groundup.errors import GroundupError
-from groundup.explain.recorded import Call, argument_names, named
+from groundup.explain.recorded import Call, argument_names, arrays_of, called_in, named
 from groundup.nn.module import Module
 from groundup.ops.base import Array, Shape, quiet
 from groundup.program import Program, simplify
 from groundup.program.record import record_step
 from groundup.program.runner import evaluate
-from groundup.program.sources import FromArgument, FromTensor
 from groundup.tensor import Buffer, Parameter, Tensor
 
 BATCH, LENGTHS = 2, (3, 2, 4)
@@ -102,16 +101,16 @@ def _recorded(call: Call, rng: np.random.Generator, low: float, high: float) -> 
         raise NotSmall("it has too many entries, even at a small size")
     names = _names(module, call.args)
 
-    def called(*xs: Tensor) -> Any:
+    def run(*xs: Tensor) -> Any:
         is_tensor = [isinstance(a, Tensor) for a in call.args]
         return module(*(xs[p] if t else p for p, t in zip(places, is_tensor, strict=True)))
 
     def step(*xs: Tensor) -> Any:
-        out = called(*xs[:-1])
+        out = run(*xs[:-1])
         out.backward(xs[-1])
         return out, [t.g for t in (*wanted, *parameters)]
 
-    out = called(*given)
+    out = run(*given)
     if not isinstance(out, Tensor):
         raise NotSmall(f"it returns {type(out).__name__}, not one Tensor")
     if not out.requires_grad:
@@ -121,18 +120,11 @@ def _recorded(call: Call, rng: np.random.Generator, low: float, high: float) -> 
     recording.undo()
     program = simplify(recording.program)
     arguments = [*given, dout]
-    inputs: dict[str, Array] = {}
-    called_in: dict[int, str] = {}  # the Program's names of Tensors, by id
-    for name, source in recording.sources.items():
-        if isinstance(source, FromArgument):
-            inputs[name] = arguments[source.index].data
-            called_in[id(arguments[source.index])] = name
-        elif isinstance(source, FromTensor):
-            inputs[name] = source.array.copy()
-            called_in[id(source.tensor)] = name
+    inputs = arrays_of(recording, arguments)
+    called = called_in(recording, arguments)
     value, found = program.outputs
     pairs = zip((*wanted, *parameters), found, strict=True)
-    gradients = {called_in[id(t)]: g for t, g in pairs if g is not None and id(t) in called_in}
+    gradients = {called[id(t)]: g for t, g in pairs if g is not None}
     if not all(np.isfinite(a).all() for a in inputs.values()):
         raise NotSmall("it makes numbers that are not finite")
     return Small(program, value, gradients, inputs)

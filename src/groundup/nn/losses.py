@@ -39,7 +39,8 @@ class Loss(Module):
         """The gradient of what the single losses depend on by `slopes`: backward of `reduced`."""
         if self.reduction == "mean":
             slopes = slopes / total
-        return slopes * (out.g.unsqueeze(-1) if slopes.ndim > out.ndim > 0 else out.g)
+        arrived: Tensor = out.g
+        return slopes * (arrived.unsqueeze(-1) if slopes.ndim > out.ndim > 0 else arrived)
 
     def extra_repr(self) -> str:
         return "" if self.reduction == "mean" else f"reduction={self.reduction!r}"

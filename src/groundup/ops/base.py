@@ -33,7 +33,7 @@ from groundup.ops.text import Array as Array, Text
 
 if TYPE_CHECKING:
     from groundup.backward import Sweep
-    from groundup.program.record import Recorder
+    from groundup.program.recorder import Recorder
     from groundup.tensor import Tensor as TensorType
 
 Axis: TypeAlias = int | tuple[int, ...] | None

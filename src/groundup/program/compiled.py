@@ -81,7 +81,7 @@ class Entry:
     runner: Runner
     sources: list[Any]  # of the runner's arguments
     guards: list[tuple[Tensor, Array, bool]]
-    counts: list[tuple[FromCount, Array]]
+    counts: list[FromCount]
     written: list[Tensor]
     state_outputs: dict[str, Tensor]  # outputs that are parameters or state themselves
     checked: bool = False  # recorded a second time, with the same result
@@ -119,16 +119,12 @@ class Entry:
         for setting, truth in self.recording.truths:
             if bool(setting.now()) is not truth:
                 return f"{setting.key} became {setting.now():g}"
-        for source, _ in self.counts:
-            counts = source.optimizer.counts
-            if len({counts[i] for i in source.members}) > 1:
-                return "an optimizer's update counts went apart"
+        if any([source.went_apart() for source in self.counts]):  # noqa: C419
+            return "an optimizer's update counts went apart"
         return ""
 
     def inputs(self, given: list[Any]) -> list[Any]:
         """What the runner takes."""
-        for source, array in self.counts:
-            array[()] = source.optimizer.counts[source.members[0]]
         return [given[s.index] if type(s) is FromArgument else s.now() for s in self.sources]
 
 
@@ -219,7 +215,6 @@ class Compiled:
             raise
         for array, wanted in after:
             array[...] = wanted
-        recording.count()
         entries = self._entries.setdefault(given.key, [])
         entries.insert(0, entry)
         self._forget()
@@ -235,18 +230,21 @@ class Compiled:
             program = replace(program, outputs=(program.outputs, names))
         program = simplify(program)
         held: dict[str, Array] = {}
-        counts: list[tuple[FromCount, Array]] = []
+        counts: list[FromCount] = []
+        copies: dict[str, list[Array]] = {}
         for i in program.inputs:
             source = recording.sources[i.var.name]
             if isinstance(source, FromTensor):
                 held[i.var.name] = recording.constants.get(i.var.name, source.array)
             elif isinstance(source, FromCount):
-                held[i.var.name] = np.array(source.start)
-                counts.append((source, held[i.var.name]))
+                held[i.var.name] = source.array
+                copies[i.var.name] = source.others()
+                counts.append(source)
         sources = [recording.sources[i.var.name] for i in program.inputs_of("argument", "setting")]
         arguments = [given.values[s.index] if type(s) is FromArgument else s.now() for s in sources]
         names = [i.var.name for i in program.inputs_of("argument", "setting")]
-        runner = Runner(program, held, dict(zip(names, arguments, strict=True)))
+        given_now = dict(zip(names, arguments, strict=True))
+        runner = Runner(program, held, given_now, copies, recording.steps)
         tensors = [s for s in recording.sources.values() if isinstance(s, FromTensor)]
         return Entry(
             recording,
@@ -290,7 +288,6 @@ class Compiled:
     def _replay(self, entry: Entry, given: Given) -> Any:
         arrays = entry.runner(entry.inputs(given.values))
         recording, now = entry.recording, next(serials)
-        recording.count()
         for tensor in entry.written:
             tensor.written = now
         tensors = {name: Tensor.of(array) for name, array in arrays.items()} | entry.state_outputs
@@ -407,11 +404,12 @@ def _difference(first: Recording, second: Recording) -> str:
         return "it used other tensors"
     for name, source in first.sources.items():
         other = second.sources[name]
-        if isinstance(source, FromTensor) and source.array is not other.array:
-            if name not in first.constants or not np.array_equal(
-                first.constants[name], second.constants[name], equal_nan=True
-            ):
-                return f"{name}, an array of shape {source.array.shape}, has other entries"
+        if not isinstance(source, FromTensor) or source.array is other.array:
+            continue
+        if name not in first.constants or not np.array_equal(
+            first.constants[name], second.constants[name], equal_nan=True
+        ):
+            return f"{name}, an array of shape {source.array.shape}, has other entries"
     return ""
 
 

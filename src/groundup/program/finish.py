@@ -25,12 +25,11 @@ def finished(
     structure = _returned(recorder, result)
     name = getattr(fn, "__name__", type(fn).__name__.lower())
     name = name if name.isidentifier() and not keyword.iskeyword(name) else "step"
-    for optimizer, _ in recorder.steps.values():
-        for counter in recorder.counters:
-            if counter.optimizer is optimizer and any(
-                optimizer.counts[i] != counter.now for i in counter.members
-            ):
-                raise RecordError(f"{type(optimizer).__name__}: its counts went apart in this step")
+    for counter in recorder.counters:
+        source = counter.source
+        if any(source.optimizer.counts[i] != counter.now for i in source.members):
+            name = type(source.optimizer).__name__
+            raise RecordError(f"{name}: its update counts went apart in this step")
     _phases(recorder)
     names = given_names(
         [g.value for g in recorder.given], recorder.lines, {id(g.value): g.path for g in recorder.given}, name,
@@ -77,15 +76,12 @@ def finished(
     ).verify()
     gradients: list[tuple[Tensor | int, str]] = []
     for tensor, value in recorder.gradients:
-        own = recorder.values.get(id(tensor.array))
-        source = next(
-            (recorder.sources[id(g.value)] for g in recorder.given if g.value is own), None
-        )
-        place = source.index if isinstance(source, FromArgument) else tensor
+        made = recorder.values.get(id(tensor.array))
+        found = [recorder.sources[id(g.value)] for g in recorder.given if g.value is made]
+        arguments = [source.index for source in found if isinstance(source, FromArgument)]
+        place = arguments[0] if arguments else tensor
         if isinstance(value, Value):
             gradients.append((place, var[id(value)].name))
-    for counter in recorder.counters:
-        counter.source.now = counter.now
     tensors = tensors_in([result])
     return Recording(
         program,
@@ -99,7 +95,6 @@ def finished(
         recorder.truths,
         around.places,
         {var[key].name: array for key, array in recorder.constants.items()},
-        [c.source for c in recorder.counters],
     )
 
 

@@ -425,8 +425,10 @@ class _Roller:
         whole = next((name for name, members in lists.items() if members == names), None)
         return [f"*{whole}"] if whole else [place.get(n, n) for n in names]
 
-    def _label(self, loop: Loop, module: str, head: bool) -> str:
+    def _label(self, loop: Loop, module: str | None, head: bool) -> str:
         """The module with i for the number that changes: "blocks[i].fc1 Linear"."""
+        if module is None:
+            return ""
         other = self._module_of(loop, module)
         if other == module:
             return "" if head else module
@@ -439,7 +441,7 @@ class _Roller:
     def _module_of(self, loop: Loop, module: str) -> str:
         for i in range(loop.start, loop.start + loop.length):
             if self.lines[i].module == module:
-                return self.lines[i + loop.length].module
+                return self.lines[i + loop.length].module or module
         return module
 
 

@@ -52,7 +52,7 @@ class Recorder:
         self.writes: dict[int, FromTensor] = {}  # by id of the array
         self.before: list[tuple[Array, Array]] = []  # arrays that were written, as they were
         self.gradients: list[tuple[Tensor, Any]] = []
-        self.steps: dict[int, tuple[Optimizer, int]] = {}
+        self.steps: dict[int, tuple[Array, int]] = {}  # the count of an optimizer's steps
         self.truths: list[tuple[FromSetting, bool]] = []
         self.counters: list[Counter] = []
         self.numbers: dict[Any, Any] = {}
@@ -233,7 +233,7 @@ class Recorder:
             new = new.cast(tensor.dtype)
         result = self.value_of(new)
         if id(array) not in self.writes:
-            self.before.append((array, array.copy()))
+            self.keep(array)
             self.writes[id(array)] = FromTensor(tensor.origin, array)
         for other in self.sharing.get(id(_root(array)), ()):
             if other is not array and np.may_share_memory(other, array):
@@ -298,21 +298,22 @@ class Recorder:
 
     def count(self, optimizer: Optimizer, i: int) -> Recorded:
         """`optimizer.count(i)`: the count as state, shared by the parameters that have the same."""
-        before = optimizer.counts[i]
+        before = int(optimizer.counts[i])
+        self.keep(optimizer.counts)
         optimizer.counts[i] += 1
         for counter in self.counters:
-            if counter.optimizer is optimizer and i in counter.members:
-                break
-            if counter.optimizer is optimizer and counter.start == before:
-                counter.members.append(i)
+            mine = counter.source.optimizer is optimizer
+            if mine and (i in counter.source.members or counter.start == before):
                 break
         else:
-            members = [i]
-            counter = Counter(optimizer, before, members, Value((), "int64", [Hint(0, "t")]),
-                              FromCount(optimizer, members, before))  # fmt: skip
+            entry = optimizer.counts[i : i + 1].reshape(())
+            source = FromCount(optimizer, [], optimizer.counts, entry)
+            counter = Counter(source, before, Value((), "int64", [Hint(0, "t")]))
             self.counters.append(counter)
             path = f"count of {type(optimizer).__name__}"
-            self._give(Given(counter.value, "state", path), counter.source)
+            self._give(Given(counter.value, "state", path), source)
+        if i not in counter.source.members:
+            counter.source.members.append(i)
         if counter.now == before:
             array = np.array(before + 1, np.int64)
             counter.latest = self._write(array, "add", (counter.latest, 1), {})
@@ -326,6 +327,11 @@ class Recorder:
             )
         assert counter.number is not None
         return counter.number
+
+    def keep(self, array: Array) -> None:
+        """Remember an array as it was before the step first wrote to it."""
+        if not any(known is array for known, _ in self.before):
+            self.before.append((array, array.copy()))
 
     # Where in the step we are
 
@@ -391,8 +397,8 @@ class Recorder:
         self.phase, self.module = "update", ""
         self.updating_now.append((optimizer, original))
         self._name_state(optimizer)
-        known, count = self.steps.get(id(optimizer), (optimizer, 0))
-        self.steps[id(optimizer)] = known, count + 1
+        _, steps = self.steps.get(id(optimizer), (optimizer.taken, 0))
+        self.steps[id(optimizer)] = optimizer.taken, steps + 1
         try:
             yield
             changed = [name for name, number in lifted.items() if held[name] is not number]
@@ -505,22 +511,15 @@ class Recorder:
         """Put back what the step changed."""
         for array, copy in self.before:
             array[...] = copy
-        for optimizer, n in self.steps.values():
-            optimizer.steps -= n
-        for counter in self.counters:
-            for i in counter.members:
-                counter.optimizer.counts[i] = counter.start
 
 
 @dataclass(eq=False)
 class Counter:
     """A step count that some parameters share."""
 
-    optimizer: Optimizer
-    start: int
-    members: list[int]
-    value: Value
     source: FromCount
+    start: int
+    value: Value
     latest: Any = None
     number: Recorded | None = None
 

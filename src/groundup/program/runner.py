@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from operator import call
+from operator import call, setitem
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,20 @@ class Runner:
         held: the arrays of all inputs but arguments and settings, by name. They are read and
             written where they are.
         arguments: arrays and numbers of one call: they tell the memory layout of what follows.
+        copies: arrays that get an input's new value, too, by the input's name.
+        counted: arrays that grow by a number with each run.
 
     """
 
-    def __init__(self, program: Program, held: Mapping[str, Array], arguments: Mapping[str, Any]):
+    def __init__(
+        self,
+        program: Program,
+        held: Mapping[str, Array],
+        arguments: Mapping[str, Any],
+        copies: Mapping[str, Sequence[Array]] | None = None,
+        counted: Sequence[tuple[Array, int]] = (),
+    ):
+        self.copies = copies or {}
         self.program = program
         self.held = dict(held)
         self.names = [i.var.name for i in program.inputs_of("argument", "setting")]
@@ -60,24 +71,27 @@ class Runner:
         self.fused: dict[str, Callable[[], Any]] = {}
         self.commits: list[Callable[[], Any]] = []
         self._plan()
+        self.commits += [partial(np.add, array, n, out=array) for array, n in counted]
         source = f"def compute({', '.join(self.names)}):\n" + "".join(
             f"    {line}\n"
             for line in [*self.code, f"return ({''.join(r + ', ' for r in self._results())})"]
         )
         self.source = source
         exec(compile(source, f"<numpy runner of {program.name}>", "exec"), self.space)
+        self._context = Context()
+        self._context.run(np.seterr, all="ignore")
         self._compute: Callable[..., tuple[Any, ...]] = self.space["compute"]
 
     def __call__(self, values: Sequence[Any]) -> dict[str, Array]:
         """Run on arguments and settings, in the Program's order: the outputs by name.
 
         Until all is computed nothing is written to parameters and state. Then all is written in a
-        single call into C code, during which Python handles no signal: whatever interrupts a step
-        leaves them all as they were, or all updated.
+        single call into C code (no Python function among the commits), during which Python handles
+        no signal: whatever interrupts a step leaves them all as they were, or all updated. NumPy's
+        error settings are the context's, which a signal cannot leave half set either.
         """
-        with quiet():
-            results = self._compute(*values)
-            deque(map(call, self.commits), maxlen=0)
+        results = self._context.run(self._compute, *values)
+        self._context.run(deque, map(call, self.commits), 0)
         return {
             name: r if type(r) is np.ndarray else np.asarray(r)
             for name, r in zip(self.returned, results, strict=True)
@@ -133,7 +147,7 @@ class Runner:
     def _plan(self) -> None:
         self.space |= self.held
         self.fixed |= self.held
-        plans = [e for e in self.program.equations]
+        plans = self.program.equations
         for e in self._to_fuse():
             assert e.out is not None
             for name in e.names:
@@ -183,10 +197,13 @@ class Runner:
                 continue
             if not OPS[e.op].ufunc or not OPS[e.op].elementwise:
                 continue
-            plain = all(self._has_slot_or_is_held(n) for n in e.names)
-            if plain and not any(n in written and n != target for n in e.names):
-                if not any(known[n].is_number for n in e.names):
-                    found.append(e)
+            if all(
+                self._has_slot_or_is_held(n)
+                and not (n in written and n != target)
+                and not known[n].is_number
+                for n in e.names
+            ):
+                found.append(e)
         return found
 
     def _has_slot_or_is_held(self, name: str) -> bool:
@@ -314,14 +331,17 @@ class Runner:
                 args = [self.fixed[i] if isinstance(i, str) else i for i in e.ins]
                 self.commits.append(partial(_FUNCTIONS[_short(OPS[e.op].ufunc)], *args, out=array))
             elif new in self.fixed and e is not None and not OPS[e.op].is_view:
-                self.commits.append(partial(np.copyto, array, self.fixed[new]))
+                self.commits.append(partial(setitem, array, ..., self.fixed[new]))
             else:
                 # A value that is not in a buffer of its own waits in one.
                 buffer = np.empty_like(array)
                 self.space[f"new_{n}"] = buffer
                 self.space |= _FUNCTIONS
                 late.append(f"copyto(new_{n}, {new})")
-                self.commits.append(partial(np.copyto, array, buffer))
+                self.commits.append(partial(setitem, array, ..., buffer))
+            self.commits += [
+                partial(setitem, other, ..., array) for other in self.copies.get(target, ())
+            ]
         self.code += late
 
 
@@ -411,7 +431,8 @@ def _aligned(nbytes: int) -> Array:
     """Bytes that begin at a multiple of 64."""
     memory = np.empty(nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
-    return memory[start : start + nbytes]
+    aligned: Array = memory[start : start + nbytes]
+    return aligned
 
 
 def _view(slot: Slot, var: Any, order: str) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from groundup.ops.base import Array
@@ -39,17 +39,32 @@ class FromSetting:
 
 @dataclass
 class FromCount:
-    """How many updates an optimizer counted for some parameters, always the same for all."""
+    """How many updates an optimizer counted for some parameters, always the same for all.
+
+    Attributes:
+        array: the first one's entry of the optimizer's counts: it is what the Program reads and
+            writes.
+
+    """
 
     optimizer: Optimizer
     members: list[int]
-    start: int
-    now: int = 0  # after the step
+    counts: Array
+    array: Array
 
-    def move(self, counts: int) -> None:
-        """Count for all members."""
-        for i in self.members:
-            self.optimizer.counts[i] += counts
+    def others(self) -> list[Array]:
+        """Views of the other members' entries."""
+        rest = self.members[1:]
+        if rest and rest == list(range(rest[0], rest[-1] + 1)):
+            return [self.counts[rest[0] : rest[-1] + 1]]
+        return [self.counts[i : i + 1] for i in rest]
+
+    def went_apart(self) -> bool:
+        """Whether the members' counts differ by now, or are kept elsewhere."""
+        counts = self.counts.tolist()
+        first = counts[self.members[0]]
+        apart = any([counts[i] != first for i in self.members])  # noqa: C419 (half the time)
+        return apart or self.optimizer.counts is not self.counts
 
 
 @dataclass
@@ -63,7 +78,7 @@ class Recording:
         before: each array that was written to, with a copy of it as it was.
         updated: the tensors that were written to, by input.
         gradients: whose `.g` the step set (a tensor, or the index of an argument), and to what.
-        steps: how many steps it took with each optimizer.
+        steps: the counts of optimizers' steps, and by how much they grow.
         truths: settings whose being zero or not decided what the step did.
         places: what the function could see around it.
         constants: arrays that the step made of nothing that is recorded.
@@ -77,24 +92,14 @@ class Recording:
     before: list[tuple[Array, Array]]
     updated: dict[str, FromTensor]
     gradients: list[tuple[Tensor | int, str]]
-    steps: list[tuple[Optimizer, int]]
+    steps: list[tuple[Array, int]]
     truths: list[tuple[FromSetting, bool]]
     places: list[Place]
     constants: dict[str, Array]
-    counts: list[FromCount] = field(default_factory=list)
-
     def undo(self) -> None:
         """Put parameters, state and counts back as they were before the step."""
         for array, copy in self.before:
             array[...] = copy
-        self.count(-1)
-
-    def count(self, times: int = 1) -> None:
-        """Count the step with its optimizers."""
-        for optimizer, n in self.steps:
-            optimizer.steps += times * n
-        for source in self.counts:
-            source.move(times * (source.now - source.start))
 
     def state_outputs(self) -> dict[str, Tensor]:
         """The outputs that are parameters or state themselves, not results."""
