@@ -98,7 +98,7 @@ def test_rand_and_randn() -> None:
 
 def test_normal_and_dtype() -> None:
     g = Generator(4)
-    assert g.normal(50_000, std=2.0).std() == pytest.approx(2, rel=0.02)
+    assert g.normal(50_000, std=2.0).std().item() == pytest.approx(2, rel=0.02)
     assert g.normal(2, dtype=np.float64).dtype == np.float64
     assert g.uniform(2, dtype=np.float64).dtype == np.float64
     with pytest.raises(DtypeError, match="uniform"):

@@ -109,7 +109,7 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Array]:
         """Copies of the state, as arrays by name, with the learning rate and the step count."""
         saved = {
-            f"{k}.{i}": t.array.copy() for k, ts in self.state.items() for i, t in enumerate(ts)
+            f"{k}.{i}": t.data.copy() for k, ts in self.state.items() for i, t in enumerate(ts)
         }
         counts = {"steps": self.taken.copy(), "counts": self.counts.copy()}
         return {"lr": np.array(self.lr), **counts, **saved}

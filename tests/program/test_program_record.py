@@ -60,7 +60,9 @@ def test_reading_a_value_is_an_error_that_names_the_line(how: str) -> None:
         READS[how](x * 2.0)
         return x.sum()
 
-    with pytest.raises(RecordError, match=r"test_program_record\.py:\d+, in .*reads the value.*return it"):
+    with pytest.raises(
+        RecordError, match=r"test_program_record\.py:\d+, in .*reads the value.*return it"
+    ):
         gu.record(step, X)
 
 
@@ -185,7 +187,9 @@ class Settings:
     lr = 0.1
 
 
-@pytest.mark.parametrize("where", ["global", "dict", "class", "closure", "object", "default", "list"])
+@pytest.mark.parametrize(
+    "where", ["global", "dict", "class", "closure", "object", "default", "list"]
+)
 def test_a_learning_rate_that_changes_is_seen(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     w = Parameter(numbers(5, 3))
     lr = 0.1
@@ -238,7 +242,9 @@ def test_an_optimizers_settings_are_read_anew() -> None:
 def test_a_setting_that_becomes_zero_is_recorded_again() -> None:
     models = [mlp(5, 4, 3), mlp(5, 4, 3)]
     opts = [optim.SGD(m.parameters(), 0.1, momentum=0.9, weight_decay=0.1) for m in models]
-    steps = [training(m, nn.CrossEntropy(), o, []).function for m, o in zip(models, opts, strict=True)]
+    steps = [
+        training(m, nn.CrossEntropy(), o, []).function for m, o in zip(models, opts, strict=True)
+    ]
     compiled = gu.compile(steps[0])
     for decay in (0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 0.4, 0.4):
         for opt in opts:
@@ -266,7 +272,9 @@ def test_what_changes_at_each_call_makes_a_warning() -> None:
         return x.sum() * rate
 
     compiled = gu.compile(step)
-    with pytest.warns(RecompileWarning, match=r"step has been recorded .*rate was .*as an argument"):
+    with pytest.warns(
+        RecompileWarning, match=r"step has been recorded .*rate was .*as an argument"
+    ):
         for i in range(12):
             rate = float(i)
             assert compiled(X).item() == pytest.approx(i * X.sum(), rel=1e-5)
@@ -544,7 +552,10 @@ def test_eager_and_compiled_steps_mix() -> None:
     for make in (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop):
         models = [mlp(5, 4, 3), mlp(5, 4, 3)]
         opts = [make(m.parameters(), 0.01) for m in models]
-        steps = [training(m, nn.CrossEntropy(), o, []).function for m, o in zip(models, opts, strict=True)]
+        steps = [
+            training(m, nn.CrossEntropy(), o, []).function
+            for m, o in zip(models, opts, strict=True)
+        ]
         compiled = gu.compile(steps[0])
         for i in range(9):
             (steps[0] if i % 4 == 3 else compiled)(X, Y)
@@ -597,7 +608,9 @@ def test_a_layer_that_keeps_its_output_for_bwd_is_right() -> None:
     def make() -> Any:
         gu.manual_seed(2)
         model = nn.Sequential(nn.Linear(5, 4), Keeps(), nn.Linear(4, 3))
-        return model, training(model, nn.CrossEntropy(), optim.SGD(model.parameters(), 0.1), []).function
+        return model, training(
+            model, nn.CrossEntropy(), optim.SGD(model.parameters(), 0.1), []
+        ).function
 
     (model, step), (other, eager) = make(), make()
     compiled = gu.compile(step)
@@ -695,7 +708,9 @@ def test_wrong_results_of_an_engine_are_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "Runner", Wrong)
     model, _, step = model_and_step()
     before = model.state_dict()
-    with pytest.raises(ProgramError, match=r"output loss is not what the eager step computed: at \(\)"):
+    with pytest.raises(
+        ProgramError, match=r"output loss is not what the eager step computed: at \(\)"
+    ):
         gu.compile(step)(X, Y)
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
 
@@ -732,3 +747,56 @@ def test_an_engine_that_is_none_is_refused() -> None:
         _ = gu.compile(lambda x: x).program
     with pytest.raises(gu.errors.GroundupError, match="takes a function"):
         gu.compile(3)
+
+
+def test_a_model_may_be_an_argument() -> None:
+    def step(model: Module, opt: optim.Optimizer, x: Tensor, y: Tensor) -> Tensor:
+        loss = nn.CrossEntropy()(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    models = [mlp(5, 4, 3), mlp(5, 4, 3)]
+    opts = [optim.Adam(m.parameters(), 0.1) for m in models]
+    compiled = gu.compile(step)
+    for i in range(8):
+        for o in opts:
+            o.lr = 0.1 / (i + 1)
+        a, b = compiled(models[0], opts[0], X, Y), step(models[1], opts[1], Tensor(X), Tensor(Y))
+        assert same(a, b)
+        both = zip(models[0].parameters(), models[1].parameters(), strict=True)
+        assert all(same(p, q) for p, q in both)
+    assert compiled.recordings == 2
+
+
+def test_what_is_written_to_is_no_argument() -> None:
+    def step(w: Tensor) -> Tensor:
+        return w.assign(w * 2.0)
+
+    with pytest.raises(RecordError, match="writes to its argument of shape"):
+        gu.record(step, Buffer(numbers(3)))
+
+
+def test_a_learning_rate_that_the_step_changes_is_an_error() -> None:
+    model = mlp(5, 4, 3)
+    opt = optim.SGD(model.parameters(), 0.1)
+    inner = training(model, nn.CrossEntropy(), opt, []).function
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        loss = inner(x, y)
+        opt.lr *= 0.9
+        return loss
+
+    with pytest.raises(RecordError, match=r"opt\.lr \(0\.1 before, 0\.09"):
+        gu.compile(step)(X, Y)
+
+
+def test_weights_copied_out_are_an_error() -> None:
+    model, other = mlp(5, 4, 3), mlp(5, 4, 3)
+
+    def step(x: Tensor) -> Tensor:
+        other.load_state_dict({k: 0.5 * v for k, v in model.state_dict().items()})
+        return other(x)
+
+    with pytest.raises(RecordError, match="reads the value"):
+        gu.record(step, X)

@@ -81,7 +81,14 @@ def shortest(expression: Any) -> Any:
         marks = kinks(expression)
         if len(marks) == 1:
             forms += _same_on_both_sides(expression, marks[0])
-    return min(forms, key=lambda e: int(e.count_ops()))
+    known = _functions(expression)  # not cosh(x/2)**2 for what is made of exp(x)
+    return min((f for f in forms if _functions(f) <= known), key=lambda e: int(e.count_ops()))
+
+
+def _functions(expression: Any) -> set[Any]:
+    import sympy
+
+    return {f.func for f in expression.atoms(sympy.Function)}
 
 
 def _same_on_both_sides(expression: Any, symbol: Any) -> list[Any]:
@@ -104,6 +111,8 @@ def through(slope: Any, formula: Any, x: Any, out: Any) -> Any:
 
     direct = slope.subs(formula, out)
     if direct.has(x):
+        if sum(part == x for part in sympy.preorder_traversal(formula)) > 1:
+            return None  # solving for x may take forever
         try:
             inverse = sympy.solve(sympy.Eq(out, formula), x)
         except NotImplementedError:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from groundup.explain import algebra, symbols
+from groundup.explain import algebra, indexed, symbols
 from groundup.explain.graph import assignments
 from groundup.explain.recorded import Call, Recorded
 from groundup.explain.small import NotSmall, Small, small
@@ -131,7 +131,7 @@ class _Deriver:
         variables = [n for n in self.given if self.one.is_variable(n) and n != "dout"]
         return (
             variables == list(self.one.gradients)
-            and len(variables) == 1
+            and len(self.one.inputs) == 2  # the one, and dout
             and bool(self.out.shape)
             and all(OPS[e.op].elementwise for e in forward)
         )
@@ -162,7 +162,10 @@ class _Deriver:
         shown = [n for n in data if self.one.inputs[n].dtype != np.uint64]
         fixed = "".join(f", {n} = {self.one.inputs[n].tolist()}" for n in shown)
         lines = [words(f"At a small size, {shapes}{fixed}:")]
-        lines.append(equation(*self._entry(self.one.out, self.out, (0,) * self.out.ndim)))
+        try:
+            lines.append(equation(*indexed.formula(self.program, self.one.out)))
+        except symbols.Uninterpreted:
+            lines.append(equation(*self._entry(self.one.out, self.out, (0,) * self.out.ndim)))
         notation = self._softmax()
         if notation is not None:
             lines.append(equation(notation.name, notation.value))

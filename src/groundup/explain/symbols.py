@@ -139,27 +139,67 @@ def _each(function: Callable[..., Any]) -> Callable[..., Array]:
     return lambda *xs: np.asarray(ufunc(*xs), object)
 
 
+def entry_rules() -> dict[str, Callable[..., Any]]:
+    """The element-wise ops that a function of entries computes; attributes are left aside."""
+    import sympy
+
+    return {
+        "add": lambda x, y: x + y,
+        "sub": lambda x, y: x - y,
+        "mul": lambda x, y: x * y,
+        "div": lambda x, y: x / y,
+        "neg": lambda x: -x,
+        "power": lambda x, y: x**y,
+        "exp": lambda x: sympy.exp(x),
+        "expm1": lambda x: sympy.exp(x) - 1,
+        "log": lambda x: sympy.log(x),
+        "log1p": lambda x: sympy.log(1 + x),
+        "sqrt": lambda x: sympy.sqrt(x),
+        "sin": lambda x: sympy.sin(x),
+        "cos": lambda x: sympy.cos(x),
+        "tanh": lambda x: sympy.tanh(x),
+        "erf": lambda x: sympy.erf(x),
+        "sigmoid": lambda x: 1 / (1 + sympy.exp(-x)),
+        "abs": lambda x: sympy.Abs(x),
+        "sign": lambda x: sympy.sign(x),
+        "relu": lambda x: _larger(x, sympy.Integer(0)),
+        "maximum": _larger,
+        "minimum": _smaller,
+        "less": lambda x, y: x < y,
+        "less_equal": lambda x, y: x <= y,
+        "greater": lambda x, y: x > y,
+        "greater_equal": lambda x, y: x >= y,
+        "equal": lambda x, y: sympy.Eq(x, y),
+        "not_equal": lambda x, y: sympy.Ne(x, y),
+    }
+
+
+def _larger(x: Any, y: Any) -> Any:
+    import sympy
+
+    return sympy.Piecewise((x, x > y), (y, True))
+
+
+def _smaller(x: Any, y: Any) -> Any:
+    import sympy
+
+    return sympy.Piecewise((x, x < y), (y, True))
+
+
 def _rules() -> dict[str, Callable[..., Any]]:
     """The ops that are not computed by their own forward, with the same attributes."""
     import sympy
 
     def numbers(rule: Callable[..., Any]) -> Callable[..., Any]:
-        """A rule of entries that are numbers; attributes of the op are left aside."""
         return lambda *xs, **attrs: _each(rule)(*map(_as_numbers, xs))
 
     def truths(rule: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *xs, **attrs: _each(rule)(*xs)
 
-    def larger(x: Any, y: Any) -> Any:
-        return sympy.Piecewise((x, x > y), (y, True))
-
-    def smaller(x: Any, y: Any) -> Any:
-        return sympy.Piecewise((x, x < y), (y, True))
-
     def clamp(x: Array, *, low: float | None, high: float | None) -> Array:
         if low is not None:
-            x = _each(larger)(x, expressions(low))
-        return x if high is None else _each(smaller)(x, expressions(high))
+            x = _each(_larger)(x, expressions(low))
+        return x if high is None else _each(_smaller)(x, expressions(high))
 
     def where(condition: Array, x: Array, y: Array) -> Array:
         def pick(c: Any, a: Any, b: Any) -> Any:
@@ -168,18 +208,19 @@ def _rules() -> dict[str, Callable[..., Any]]:
         return _each(pick)(condition, _as_numbers(x), _as_numbers(y))
 
     def cast(x: Array, *, dtype: Any) -> Array:
-        kind = np.dtype(dtype).kind
-        if kind == "f":
+        if np.dtype(dtype).kind == "f":
             return _as_numbers(x)
         raise Uninterpreted(f"SymPy is not told what a cast to {np.dtype(dtype)} does")
 
+    def exponentials(x: Array) -> Array:
+        return _each(lambda v: sympy.exp(v))(x)
+
     def softmax(x: Array, *, axis: int) -> Array:
-        e = _each(lambda v: sympy.exp(v))(x)
+        e = exponentials(x)
         return np.asarray(e / np.add.reduce(e, axis=axis, keepdims=True), object)
 
     def log_softmax(x: Array, *, axis: int) -> Array:
-        e = _each(lambda v: sympy.exp(v))(x)
-        total = np.add.reduce(e, axis=axis, keepdims=True)
+        total = np.add.reduce(exponentials(x), axis=axis, keepdims=True)
         return np.asarray(x - _each(lambda v: sympy.log(v))(total), object)
 
     def mean(x: Array, *, axis: Any = None, keepdims: bool = False) -> Array:
@@ -200,29 +241,8 @@ def _rules() -> dict[str, Callable[..., Any]]:
         return reduced
 
     return {
-        "exp": numbers(lambda x: sympy.exp(x)),
-        "expm1": numbers(lambda x: sympy.exp(x) - 1),
-        "log": numbers(lambda x: sympy.log(x)),
-        "log1p": numbers(lambda x: sympy.log(1 + x)),
-        "sqrt": numbers(lambda x: sympy.sqrt(x)),
-        "sin": numbers(lambda x: sympy.sin(x)),
-        "cos": numbers(lambda x: sympy.cos(x)),
-        "tanh": numbers(lambda x: sympy.tanh(x)),
-        "erf": numbers(lambda x: sympy.erf(x)),
-        "sigmoid": numbers(lambda x: 1 / (1 + sympy.exp(-x))),
-        "abs": numbers(lambda x: sympy.Abs(x)),
-        "sign": numbers(lambda x: sympy.sign(x)),
-        "relu": numbers(lambda x: larger(x, sympy.Integer(0))),
+        **{name: numbers(rule) for name, rule in entry_rules().items()},
         "pow": lambda x, *, exponent: _as_numbers(x) ** exact_number(float(exponent)),
-        "power": numbers(lambda x, y: x**y),
-        "maximum": numbers(larger),
-        "minimum": numbers(smaller),
-        "less": numbers(lambda x, y: x < y),
-        "less_equal": numbers(lambda x, y: x <= y),
-        "greater": numbers(lambda x, y: x > y),
-        "greater_equal": numbers(lambda x, y: x >= y),
-        "equal": numbers(lambda x, y: sympy.Eq(x, y)),
-        "not_equal": numbers(lambda x, y: sympy.Ne(x, y)),
         "logical_and": truths(lambda x, y: sympy.And(x, y)),
         "logical_or": truths(lambda x, y: sympy.Or(x, y)),
         "logical_not": truths(lambda x: sympy.Not(x)),
@@ -232,6 +252,6 @@ def _rules() -> dict[str, Callable[..., Any]]:
         "softmax": softmax,
         "log_softmax": log_softmax,
         "mean": mean,
-        "amax": extreme(larger),
-        "amin": extreme(smaller),
+        "amax": extreme(_larger),
+        "amin": extreme(_smaller),
     }

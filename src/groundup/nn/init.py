@@ -28,7 +28,7 @@ def normal(*shape: int, std: float = 1.0, generator: Generator | None = None) ->
 
 def uniform(*shape: int, bound: float = 1.0, generator: Generator | None = None) -> Array:
     """Uniform numbers in [-bound, bound), float32."""
-    drawn = (generator or generators.default).uniform(*shape).array
+    drawn = (generator or generators.default).uniform(*shape).data
     return ((2 * drawn - 1) * np.float32(bound)).astype(np.float32, copy=False)
 
 

@@ -110,7 +110,7 @@ class Module:
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers, by path."""
         return {
-            path: value.array.copy()
+            path: value.data.copy()
             for path, value in self.named_members()
             if isinstance(value, Parameter | Buffer)
         }
@@ -171,7 +171,7 @@ class Module:
         """Convert floating-point parameters and buffers to a dtype, in place."""
         for _, value in self.named_members():
             if isinstance(value, Parameter | Buffer) and value.dtype.kind == "f":
-                value.array = value.array.astype(dtype)
+                value.data = value.data.astype(dtype)
                 value._g = None
         return self
 

@@ -196,13 +196,14 @@ class _Roller:
                 if after.get(a, b) != b or before.get(b, a) != a:
                     return False
                 after[a], before[b] = b, a
-        for name in after:  # no list may bite its own tail
-            seen, now = {name}, after.get(name)
-            while now is not None:
-                if now in seen:
-                    return False
-                seen.add(now)
-                now = after.get(now)
+        reached = 0  # no list may bite its own tail: from their beginnings all must be reached
+        for first in after:
+            if first not in before:
+                name = first
+                while name in after:
+                    name, reached = after[name], reached + 1
+        if reached < len(after):
+            return False
         self.after, self.before = after, before
         return True
 
@@ -216,7 +217,7 @@ class _Roller:
             return False
         found = [p.groups() for p in places if p is not None]
         steps = {int(b[1]) - int(a[1]) for a, b in pairwise(found)}
-        return len({(p[0], p[2]) for p in found}) == 1 and steps in ({1}, {-1})
+        return len({(p[0], p[2]) for p in found}) == 1 and len(steps) == 1
 
     def _fits_zip(self, loop: Loop, lasting: list[tuple[str, ...]]) -> bool:
         """Whether the loop goes over values that are all there before it."""
@@ -333,15 +334,16 @@ class _Roller:
         if loop.zipped:
             return self._zip_lines(loop, index, place, lists)
         written = dict(place)
-        others = self.names - {n for c in loop.local for n in c}
+        others = (self.names - {n for c in loop.local for n in c}) | set(lists)
         for column in loop.columns:
             if column in loop.local:
                 name = _common(column)
-                written[column[0]] = name if name not in others else column[0]
+                while name in others:
+                    name += "_"
+                written[column[0]] = name
                 continue
             name, first = index[column[-1] if loop.down else column[0]]
-            offset = f" {'+' if first > 0 else '-'} {abs(first)}" if first else ""
-            written[column[0]] = f"{name}[i{offset}]"
+            written[column[0]] = f"{name}[i{_added(first)}]"
         over = f"range({loop.count})"
         head = self.lines[loop.start]
         lines = [replace(head, code=f"for i in {'reversed(' + over + ')' if loop.down else over}:",
@@ -432,17 +434,30 @@ class _Roller:
         other = self._module_of(loop, module)
         if other == module:
             return "" if head else module
-        changed = [
-            m for m, o in zip(re.findall(r"\[\d+\]", module), re.findall(r"\[\d+\]", other), strict=True)
-            if m != o
-        ]  # fmt: skip
-        return "" if head or not changed else module.replace(changed[0], "[i]", 1)
+        if head:
+            return ""
+        first, second = re.findall(r"\[(\d+)\]", module), re.findall(r"\[(\d+)\]", other)
+        for at, (a, b) in enumerate(zip(first, second, strict=True)):
+            if a != b:
+                stride = int(b) - int(a)
+                start = int(a) + stride * (loop.count - 1) if loop.down else int(a)
+                stride = -stride if loop.down else stride
+                index = "i" if stride == 1 else f"{stride} * i"
+                parts = re.split(r"(\[\d+\])", module)
+                parts[2 * at + 1] = f"[{index}{_added(start)}]"
+                return "".join(parts)
+        return ""
 
     def _module_of(self, loop: Loop, module: str) -> str:
         for i in range(loop.start, loop.start + loop.length):
             if self.lines[i].module == module:
                 return self.lines[i + loop.length].module or module
         return module
+
+
+def _added(n: int) -> str:
+    """What stands behind i: " + 1", or nothing for 0."""
+    return f" {'+' if n > 0 else '-'} {abs(n)}" if n else ""
 
 
 def _common(names: Sequence[str]) -> str:

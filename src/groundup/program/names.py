@@ -30,6 +30,7 @@ def given_names(
     """A name for every value, by its id, with the value."""
     names: dict[int, tuple[str, Any]] = {}
     used = {*_TAKEN, function}
+    numbers: dict[str, int] = {}  # the next number to try behind a name
     stems = {
         id(v): _stem(paths.get(id(v), "")) for v in inputs if not any(h.rank == 0 for h in v.hints)
     }
@@ -39,13 +40,14 @@ def given_names(
     taken_directly = {h.name for v in inputs for h in v.hints if h.rank == 0 and h.of is None}
 
     def give(value: Any, wanted: str, numbered: bool = False) -> None:
-        name, i = wanted, 1
+        name, i = wanted, numbers.get(wanted, 1)
         if numbered or name in used:
             separator = "_" if wanted[-1].isdigit() else ""
             while numbered or name in used:
                 numbered = False
                 name = f"{wanted}{separator}{i}"
                 i += 1
+            numbers[wanted] = i
         used.add(name)
         names[id(value)] = (name, value)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
@@ -314,27 +314,43 @@ def infer(equation: Equation, known: Mapping[str, Var]) -> tuple[Shape, str] | N
         ProgramError: there is no such op, or its rules refuse the inputs.
 
     """
-    op = OPS.get(equation.op)
-    if op is None:
+    if equation.op not in OPS:
         raise ProgramError(f"there is no op {equation.op!r}")
-    attrs = dict(equation.attrs)
-    ins = [known[i] if isinstance(i, str) else i for i in equation.ins]
+    ins = tuple(
+        (known[i].shape, known[i].dtype) if isinstance(i, str) else (type(i), i)
+        for i in equation.ins
+    )
     try:
-        if op.is_check:
-            op.shape(*(shape_of(i) for i in ins), **attrs)
-            return None
-        if op.name in ("size", "value"):
-            return (), "int"
-        if ins and all(not isinstance(i, Var) or i.is_number for i in ins) and op.name != "cast":
-            kinds = ["int" if isinstance(i, int) else "float" if isinstance(i, float) else i.dtype
-                     for i in ins]  # fmt: skip
-            return (), number_kind(op.name, kinds)
-        given = [_example(i) for i in ins]
-        return op.shape(*(shape_of(i) for i in ins), **attrs), str(op.dtype(*given, **attrs))
+        try:
+            return _inferred(equation.op, ins, equation.attrs)
+        except TypeError:  # slices have no hash
+            return _inferred.__wrapped__(equation.op, ins, equation.attrs)
     except (GroundupError, ValueError, TypeError, KeyError, IndexError) as error:
+        shown = ", ".join(str(i[1]) if isinstance(i[0], type) else f"{i[0]} {i[1]}" for i in ins)
         raise ProgramError(
-            f"{equation.op} of {', '.join(_shown(i) for i in ins)} with {attrs}: {error}"
+            f"{equation.op} of {shown} with {dict(equation.attrs)}: {error}"
         ) from error
+
+
+@lru_cache(maxsize=4096)
+def _inferred(
+    name: str, ins: tuple[tuple[Any, Any], ...], attrs: tuple[tuple[str, Any], ...]
+) -> tuple[Shape, str] | None:
+    """`infer` from what the rules look at; equal equations of a deep model ask it once."""
+    op, given = OPS[name], dict(attrs)
+    shapes = [() if isinstance(i[0], type) else i[0] for i in ins]
+    if op.is_check:
+        op.shape(*shapes, **given)
+        return None
+    if name in ("size", "value"):
+        return (), "int"
+    kinds = [i[0].__name__ if isinstance(i[0], type) else i[1] for i in ins]
+    if ins and name != "cast" and all(kind in ("int", "float", "bool") for kind in kinds) and not any(
+        kind == "bool" and not isinstance(i[0], type) for kind, i in zip(kinds, ins, strict=True)
+    ):
+        return (), number_kind(name, kinds)
+    examples = [i[1] if isinstance(i[0], type) else _example(*i) for i in ins]
+    return op.shape(*shapes, **given), str(op.dtype(*examples, **given))
 
 
 def number_kind(op: str, kinds: list[str]) -> str:
@@ -344,22 +360,16 @@ def number_kind(op: str, kinds: list[str]) -> str:
     return "float" if "float" in kinds or op == "div" else "int"
 
 
-def _example(operand: Any) -> Any:
-    """What an op's dtype rule is told of an operand."""
-    if not isinstance(operand, Var):
-        return operand
-    if operand.is_number:
-        return 1 if operand.dtype == "int" else 1.0
-    return (np.dtype(operand.dtype), len(operand.shape))
+def _example(shape: Shape, dtype: str) -> Any:
+    """What an op's dtype rule is told of a value."""
+    if dtype in ("int", "float"):
+        return 1 if dtype == "int" else 1.0
+    return (np.dtype(dtype), len(shape))
 
 
 def shape_of(operand: Any) -> Shape:
     """An operand's shape."""
     return operand.shape if isinstance(operand, Var) else ()
-
-
-def _shown(operand: Any) -> str:
-    return f"{operand.shape} {operand.dtype}" if isinstance(operand, Var) else repr(operand)
 
 
 def leaves(outputs: Any) -> Iterator[str]:

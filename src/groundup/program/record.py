@@ -49,7 +49,7 @@ def record_step(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         raise RecordError("a step is being recorded already: call the function inside it itself")
     if state.sweep is not None:
         raise RecordError("a step cannot be recorded inside a bwd")
-    around = Surroundings(fn)
+    around = Surroundings(fn, (*args, *kwargs.values()))
     recorder = Recorder()
     recorder.names, recorder.kept_arrays = around.names, around.arrays
     given_args, given_kwargs = _entered(recorder, fn, args, kwargs)

@@ -224,7 +224,11 @@ class Recorder:
 
     def assign(self, tensor: Tensor, value: Any) -> Tensor:
         """`tensor.assign(value)`: the value, as a Tensor of the tensor's dtype."""
-        self.value_of(tensor)
+        if isinstance(self.sources.get(id(self.value_of(tensor))), FromArgument):
+            raise RecordError(
+                f"{self.where()}: the step writes to its argument of shape {tensor.shape}: make it a "
+                "Parameter or Buffer that the step finds around it, or return the new value"
+            )
         array = tensor.array
         new = value if isinstance(value, Tensor) else constant(value, (tensor,))
         if new.shape != tensor.shape:
@@ -467,15 +471,11 @@ class Recorder:
         if not label:
             return ""
         root, path, kind = label.split("|")
-        names = list(self.roots.values())
-        several = len({r for r in self.root_of.values() if self._is_model(r)}) > 1
-        name = names[int(root)] if root and several and self._is_model(int(root)) else ""
-        full = ".".join(part for part in (name if name.isidentifier() else "", path) if part)
+        name = list(self.roots.values())[int(root)] if root else ""
+        if not name.isidentifier() or len(self.models) < 2 or int(root) not in self.models:
+            name = ""  # one model needs no name
+        full = ".".join(part for part in (name, path) if part)
         return f"{_indexed(full)} {kind}" if full else kind
-
-    def _is_model(self, root: int) -> bool:
-        """Whether a root has members of its own, or parameters: it is no bare loss."""
-        return root in self.models
 
     def _output_name(self, module: Module, out: Tensor) -> str:
         path = self.paths.get(id(module), "")

@@ -48,6 +48,8 @@ class Printer:
         self.saved: list[str] = []  # inputs whose old entries are still read after the update
         self.helpers: dict[str, Callable[..., Any]] = {}
         self.copied: dict[str, str] = {}
+        self.at = {id(e): i for i, e in enumerate(program.equations)}
+        self.returned = set(leaves(program.outputs))
         self.count = self._occurrences()
         self.left = dict(self.count)
 
@@ -108,7 +110,7 @@ class Printer:
         if (
             not re.fullmatch(r"t\d+", name)
             or not self.count[name]
-            or name in leaves_of(self.program)
+            or name in self.returned
         ):
             return False
         return self.count[name] == 1 or e.out.is_number or e.op in _CHEAP
@@ -201,14 +203,8 @@ class Printer:
             self.copied[target] = old
 
     def _read_later(self, target: str, e: Equation) -> bool:
-        equations = self.program.equations
-        at = next((i for i, other in enumerate(equations) if other is e), -1)
-        later = any(target in other.names for other in equations[at + 1 :])
-        return (
-            later
-            or target in leaves_of(self.program)
-            or any(new == target for _, new in self.program.updates)
-        )
+        later = max(self.program.uses[target], default=-1) > self.at.get(id(e), -1)
+        return later or -1 in self.program.uses[target]
 
     # Expressions
 
@@ -235,11 +231,6 @@ class Printer:
 
 
 _CHEAP = ("transpose", "size", "value", "cast", "arange", "full", "slice", "reshape")
-
-
-def leaves_of(program: Program) -> set[str]:
-    """The names that a Program returns."""
-    return set(leaves(program.outputs))
 
 
 def source(program: Program) -> str:

@@ -47,7 +47,7 @@ class Place:
         now, value = self.now(), self.value
         if now is value:
             return False
-        return not (isinstance(value, _PLAIN) and same(now, value))
+        return not (isinstance(value, (*_PLAIN, tuple)) and same(now, value))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -64,17 +64,22 @@ class Surroundings:
 
     """
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...] = ()):
         self.places: list[Place] = []
+        # Optimizers' settings: they may change between steps, but not within one.
+        self.settings: list[Place] = []
         self.names: dict[int, str] = {}
         self.found: list[Any] = []  # keeps ids valid
         self.arrays: set[int] = set()  # ids of the NumPy arrays that are kept somewhere
         self._seen: set[int] = set()
         self._visit(function, "", 0)
+        for argument in arguments:
+            if not isinstance(argument, Tensor | np.ndarray):
+                self._visit(argument, "", 1)
 
     def changes(self) -> list[Place]:
         """The places where something else is by now."""
-        return [p for p in self.places if p.changed()]
+        return [p for p in (*self.places, *self.settings) if p.changed()]
 
     def _visit(self, value: Any, path: str, depth: int) -> None:
         if isinstance(value, Tensor):
@@ -92,7 +97,9 @@ class Surroundings:
         if isinstance(value, Module):
             self._name(value, path)
         for holder, key, inner, name in self._inside(value, path):
-            if self._matters(value, key, inner):
+            if isinstance(value, Optimizer) and isinstance(inner, float | tuple):
+                self.settings.append(Place(holder, key, inner, name))
+            elif self._matters(inner):
                 self.places.append(Place(holder, key, inner, name))
             self._visit(inner, name, depth + 1)
 
@@ -101,21 +108,11 @@ class Surroundings:
             self.names[id(value)] = path
         self.found.append(value)
 
-    def _matters(self, owner: Any, key: Any, inner: Any) -> bool:
-        if isinstance(owner, Optimizer) and (
-            key in ("steps", "counts") or isinstance(inner, float | tuple)
-        ):
-            return False  # the recorder knows these
-        kinds = (
-            *_PLAIN,
-            Tensor,
-            np.ndarray,
-            Module,
-            Optimizer,
-            types.FunctionType,
-            types.MethodType,
-        )
-        return isinstance(inner, kinds)
+    @staticmethod
+    def _matters(value: Any) -> bool:
+        """Whether a step could do something else if another value were in this one's place."""
+        kinds = (Tensor, np.ndarray, Module, Optimizer, types.FunctionType, types.MethodType)
+        return isinstance(value, (*_PLAIN, *kinds))
 
     def _inside(self, value: Any, path: str) -> Iterator[tuple[Any, Any, Any, str]]:
         """The parts of a value: the holder, the key in it, the part, its name."""
@@ -125,6 +122,8 @@ class Surroundings:
         elif isinstance(value, types.MethodType):
             yield from self._inside(value.__func__, path)
             self._visit(value.__self__, "self", 1)
+        elif not isinstance(value, type) and hasattr(value, "__wrapped__"):  # decorated, compiled
+            self._visit(value.__wrapped__, path, 1)
         elif isinstance(value, functools.partial):
             for part in (value.func, *value.args, *value.keywords.values()):
                 self._visit(part, path, 1)
@@ -145,7 +144,7 @@ class Surroundings:
         elif isinstance(value, Module | Optimizer) or not _foreign(value):
             prefix = f"{path}." if path else ""
             for key, inner in list(getattr(value, "__dict__", {}).items()):
-                if not (isinstance(value, Optimizer) and key == "counts"):
+                if not (isinstance(value, Optimizer) and key in ("counts", "taken")):
                     yield value.__dict__, key, inner, prefix + key
             kind = type(value)
             if not f"{kind.__module__}.".startswith(_OURS):
