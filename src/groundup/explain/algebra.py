@@ -81,8 +81,27 @@ def shortest(expression: Any) -> Any:
         marks = kinks(expression)
         if len(marks) == 1:
             forms += _same_on_both_sides(expression, marks[0])
+        forms += [apart for f in forms for apart in _partial_fractions(f)]
     known = _functions(expression)  # not cosh(x/2)**2 for what is made of exp(x)
     return min((f for f in forms if _functions(f) <= known), key=lambda e: int(e.count_ops()))
+
+
+def _partial_fractions(expression: Any) -> list[Any]:
+    """1 - y - 1/(exp(x) + 1), where there is a single exponential."""
+    import sympy
+
+    found = expression.atoms(sympy.exp)
+    if len(found) != 1 or kinks(expression):
+        return []
+    (exponential,) = found
+    e = sympy.Dummy()
+    factors = sympy.factor_terms(expression.subs(exponential, e))
+    with_e, without = sympy.Integer(1), sympy.Integer(1)
+    for factor in sympy.Mul.make_args(factors):
+        with_e, without = (with_e * factor, without) if factor.has(e) else (with_e, without * factor)
+    if not with_e.is_rational_function(e):
+        return []
+    return [(without * sympy.apart(with_e, e)).subs(e, exponential)]
 
 
 def _functions(expression: Any) -> set[Any]:

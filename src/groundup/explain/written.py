@@ -8,6 +8,8 @@ from typing import Any
 
 # Longer expressions are counted, not shown.
 LONGEST = 45
+# Larger formulas are written in one line, as SymPy reads them.
+TALLEST, WIDEST = 16, 110
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,20 @@ def equation(left: Any, right: Any) -> Line:
     both = sympy.Eq(*map(decimals, sides), evaluate=False)
     names = {s: latex_name(s.name) for s in both.free_symbols}
     text = sympy.pretty(both, use_unicode=True, wrap_line=False)
-    text = "\n".join(line.rstrip() for line in text.split("\n"))
-    return Line("formula", text, sympy.latex(both, symbol_names=names))
+    rows = [row.rstrip() for row in text.split("\n")]
+    if len(rows) > TALLEST or max(map(len, rows)) > WIDEST:
+        rows = [f"{both.lhs} = {both.rhs}"]
+    return Line("formula", "\n".join(rows), sympy.latex(both, symbol_names=names))
 
 
 def decimals(expression: Any) -> Any:
     """The expression with 0.044715 in place of 8943/200000."""
     import sympy
 
-    def is_long(e: Any) -> bool:
-        return isinstance(e, sympy.Rational) and e.q > 16
+    def is_decimal(e: Any) -> bool:
+        return isinstance(e, sympy.Rational) and e.q > 16 and 10**12 % e.q == 0
 
-    return expression.replace(is_long, lambda e: sympy.Float(repr(float(e))))
+    return expression.replace(is_decimal, lambda e: sympy.Float(repr(float(e))))
 
 
 def latex_name(name: str) -> str:

@@ -259,9 +259,12 @@ def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
         length = len(rolled.lists[rolled.given[0]])
         lists = textwrap.wrap(f"{listed(rolled.given)}: lists of {length}", WIDTH - 6)
         rows += [(f"# {text}", "") for text in lists]
-    if printer.batch and re.search(r"\bn\b", code):
+    if printer.batch:
         size = program.vars[printer.batch].shape[0]
-        rows.append((f"n = len({printer.batch})", f"# {size} when this was recorded"))
+        if re.search(r"\bn\b", code):
+            rows.append((f"n = len({printer.batch})", f"# {size} when this was recorded"))
+        else:
+            rows.append((f"# n: the length of {printer.batch}, {size} when recorded", ""))
     for name in printer.saved:
         held = rolled.place.get(name, name)
         rows.append((f"{printer.copied[name]} = {held}.copy()", f"# {printer.shapes[name]}"))
@@ -276,7 +279,8 @@ def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
         if line.module is not None and line.module != module:
             label = f"bwd of {line.module}" if phase == "backward" and line.module else line.module
             module = line.module
-        comment = "  ".join(part for part in (line.shape, label) if part)
+        shape = "" if line.shape == "()" else line.shape
+        comment = "  ".join(part for part in (shape, label) if part)
         rows.append(("    " * line.indent + line.code, f"# {comment}" if comment else ""))
     if returned:
         rows += [("", ""), (returned, "")] if rolled.lines else [(returned, "")]
