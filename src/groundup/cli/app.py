@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from groundup.cli.explain import explain
 from groundup.cli.predict import predict
 from groundup.cli.show import say, say_error, show_warning
 from groundup.cli.train import train
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(predict)
+app.command()(explain)
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""What SymPy is asked: derivatives, whether two expressions are the same, and their shortest form."""
+"""What SymPy is asked: derivatives, whether expressions are the same, and their shortest form."""
 
 from __future__ import annotations
 
@@ -98,7 +98,10 @@ def _partial_fractions(expression: Any) -> list[Any]:
     factors = sympy.factor_terms(expression.subs(exponential, e))
     with_e, without = sympy.Integer(1), sympy.Integer(1)
     for factor in sympy.Mul.make_args(factors):
-        with_e, without = (with_e * factor, without) if factor.has(e) else (with_e, without * factor)
+        if factor.has(e):
+            with_e *= factor
+        else:
+            without *= factor
     if not with_e.is_rational_function(e):
         return []
     return [(without * sympy.apart(with_e, e)).subs(e, exponential)]

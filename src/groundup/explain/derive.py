@@ -282,7 +282,7 @@ class _Softmax:
         """The expression by means of p; None where exponentials are left over."""
         import sympy
 
-        sums = {}
+        sums: dict[Any, Any] = {}
         for place in np.ndindex(self.x.shape):
             row = self.x[self._row(place)]
             total = sums.setdefault(self._sum(row), sympy.Dummy())

@@ -95,7 +95,7 @@ class Side:
 
 
 def _lanes(spans: Sequence[tuple[int, int]]) -> list[int]:
-    """A lane for each span of rows, 0 the nearest, so that no two in a lane meet; short ones first."""
+    """A lane for each span of rows, 0 the nearest; no two in a lane meet. Short ones first."""
     lanes = [0] * len(spans)
     taken: list[list[tuple[int, int]]] = []
     for k in sorted(range(len(spans)), key=lambda k: spans[k][1] - spans[k][0]):

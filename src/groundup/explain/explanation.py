@@ -10,6 +10,7 @@ from groundup.errors import GroundupError
 from groundup.explain import page
 from groundup.explain.derive import Derivation, derivations
 from groundup.explain.drawing import draw
+from groundup.explain.folding import folded
 from groundup.explain.graph import graph
 from groundup.explain.recorded import Recorded, recorded
 from groundup.explain.summary import LayerRow, summary, table
@@ -65,7 +66,7 @@ class Explanation:
     @cached_property
     def svg(self) -> str:
         """Forward and backward as one picture."""
-        return draw(graph(self._step), self.name)
+        return draw(folded(graph(self._step)), self.name)
 
     @cached_property
     def summary(self) -> list[LayerRow]:
@@ -109,7 +110,8 @@ class Explanation:
             for line in one.lines:
                 style = "bold red" if line is one.lines[-1] and one.agrees is False else ""
                 style = style or {"source": "cyan", "words": "dim"}.get(line.kind, "")
-                parts.append(Text(_indented(line.text), style=style, no_wrap=line.kind == "formula"))
+                whole = line.kind == "formula"
+                parts.append(Text(_indented(line.text), style=style, no_wrap=whole))
             parts.append(Text())
         return Group(*parts)
 

@@ -1,20 +1,15 @@
-"""What the drawing shows: a row for each layer, forward and backward, and what flows between them.
-
-Repeated blocks are folded into one, whose values then stand for those of all of them.
-"""
+"""What the drawing shows: a row for each layer, forward and backward, and what flows between them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from groundup.explain.recorded import Recorded
 from groundup.program import Equation, Program
 from groundup.program.batch import symbolic_shapes
 from groundup.program.source import Printer
-
-FEWEST = 3  # so many equal blocks are folded into one
 
 
 @dataclass(frozen=True)
@@ -83,8 +78,8 @@ class Part:
 
 
 def graph(step: Recorded) -> Graph:
-    """The drawing's content."""
-    return _folded(*_Builder(step).build())
+    """All layers of a step."""
+    return _Builder(step).build()
 
 
 def parts_of(step: Recorded) -> list[Part]:
@@ -147,9 +142,7 @@ class _Builder:
         self.by_forward = {
             e.out.name for p in self.parts for e in p.forward if e.out is not None
         } | set(self.on_top)
-        self.constant = {
-            e.out.name for _, _, e in self._all() if e.out is not None and not e.names
-        }
+        self.constant = {e.out.name for _, _, e in self._all() if e.out is not None and not e.names}
         self.gradients = self._gradients()
 
     def _gradients(self) -> set[str]:
@@ -157,9 +150,9 @@ class _Builder:
         found: set[str] = set()
         own = self.parts[-1].backward if self.parts else []
         for e in self.program.equations:
-            if e.phase == "backward" and e.out is not None:
-                if e in own or any(n in found for n in e.names):
-                    found.add(e.out.name)
+            follows = e in own or any(n in found for n in e.names)
+            if e.phase == "backward" and e.out is not None and follows:
+                found.add(e.out.name)
         return found
 
     def _all(self) -> Iterator[tuple[int, bool, Equation]]:
@@ -173,10 +166,11 @@ class _Builder:
         norm = self.step.norms.get(name)
         return Flow((name,), self.shapes[name], () if norm is None else (norm,))
 
-    def build(self) -> tuple[list[Row], list[Edge], list[Edge]]:
+    def build(self) -> Graph:
         """The rows and the edges."""
         rows = [Row(f"{a} {self.shapes[a]}", is_argument=True) for a in self.on_top]
-        return [*rows, *map(self._row, self.parts)], self._edges(True), self._edges(False)
+        rows += map(self._row, self.parts)
+        return Graph(tuple(rows), self._edges(True), self._edges(False))
 
     def _row(self, part: Part) -> Row:
         read = _names(part.forward)
@@ -217,7 +211,7 @@ class _Builder:
         names = [e.out.name for e in equations if e.out is not None]
         return tuple(f"{n} = {self.code[n]}" for n in names if n in self.code)
 
-    def _edges(self, is_forward: bool) -> list[Edge]:
+    def _edges(self, is_forward: bool) -> tuple[Edge, ...]:
         found: dict[tuple[int, int, str], Edge] = {}
         for i, of_forward, e in self._all():
             if of_forward is not is_forward:
@@ -227,7 +221,7 @@ class _Builder:
                 flows = name in (self.by_forward if is_forward else self.gradients)
                 if source != i and flows and name not in self.constant:
                     found.setdefault((source, i, name), Edge(source, i, self._flow(name)))
-        return list(found.values())
+        return tuple(found.values())
 
 
 def _names(equations: Iterable[Equation]) -> list[str]:
@@ -238,125 +232,3 @@ def assignments(program: Program) -> dict[str, str]:
     """What the printed step sets each name to, as source; loops over layers written out."""
     found = (re.fullmatch(r"(\w+) = (.*)", line.code) for line in Printer(program).run())
     return {match[1]: match[2] for match in found if match is not None}
-
-
-# Folding
-
-
-@dataclass(frozen=True)
-class Run:
-    """Equal blocks that follow one another.
-
-    Attributes:
-        first: the first row. size: rows of a block. count: blocks.
-        name: what to write on their frame: "blocks[0..11] × 12, drawn: blocks[1]".
-
-    """
-
-    first: int
-    size: int
-    count: int
-    name: str
-
-    def block_of(self, row: int) -> int | None:
-        """Which block a row is in."""
-        block = (row - self.first) // self.size
-        return block if 0 <= block < self.count else None
-
-    def place(self, row: int) -> int:
-        """Where a row is once the blocks are one."""
-        if row < self.first:
-            return row
-        if self.block_of(row) is not None:
-            return self.first + (row - self.first) % self.size
-        return row - self.size * (self.count - 1)
-
-
-def _folded(rows: list[Row], forward: list[Edge], backward: list[Edge]) -> Graph:
-    """The graph with equal blocks that follow one another drawn once."""
-    for run in _runs(rows)[::-1]:
-        end = run.first + run.size * run.count
-        same = [rows[run.first + i : end : run.size] for i in range(run.size)]
-        merged = [_merged(s, run.name) for s in same]
-        rows = [*rows[: run.first], *merged, *rows[end:]]
-        forward, backward = _moved(forward, run), _moved(backward, run)
-    return Graph(tuple(rows), tuple(forward), tuple(backward))
-
-
-def _merged(same: Sequence[Row], block: str) -> Row:
-    """One row for those of all blocks; the second's lines, as the first often passes nothing on."""
-    return replace(
-        same[1],
-        inputs=_together([r.inputs for r in same]),
-        gradients=_together([r.gradients for r in same]),
-        block=block,
-    )
-
-
-def _together(columns: Sequence[Sequence[Flow]]) -> tuple[Flow, ...]:
-    """The first flows as one, the second ones as one, ..."""
-    made: list[Flow] = []
-    for flows in columns:
-        for i, flow in enumerate(flows):
-            if i < len(made):
-                made[i] = made[i].together(flow)
-            else:
-                made.append(flow)
-    return tuple(made)
-
-
-def _moved(edges: list[Edge], run: Run) -> list[Edge]:
-    """The edges between the rows that are left; what goes from block to block is left out."""
-    found: dict[tuple[int, int], dict[tuple[int, int], list[Flow]]] = {}
-    for edge in edges:
-        blocks = run.block_of(edge.source), run.block_of(edge.target)
-        if None in blocks or blocks[0] == blocks[1]:
-            pair = run.place(edge.source), run.place(edge.target)
-            by_block = found.setdefault(pair, {})
-            by_block.setdefault((edge.source, edge.target), []).append(edge.flow)
-    return [
-        Edge(*pair, flow)
-        for pair, by_block in found.items()
-        for flow in _together(list(by_block.values()))
-    ]
-
-
-def _runs(rows: list[Row]) -> list[Run]:
-    """Equal blocks, from top to bottom."""
-    found: list[Run] = []
-    i = 0
-    while i < len(rows):
-        run = _run_at(rows, i)
-        if run is not None:
-            found.append(run)
-        i += run.size * run.count if run is not None else 1
-    return found
-
-
-def _run_at(rows: list[Row], start: int) -> Run | None:
-    """The blocks `path[i]`, `path[i + 1]`, ... of equal rows that begin at a row."""
-    label = rows[start].label
-    for match in re.finditer(r"\[(\d+)\]", label.split(" ")[0]):
-        path, number = label[: match.start()], int(match[1])
-        blocks = _blocks(rows, start, path, number)
-        if len(blocks) >= FEWEST:
-            name = f"{path}[{number}..{number + len(blocks) - 1}] × {len(blocks)}"
-            return Run(start, len(blocks[0]), len(blocks), f"{name}, drawn: {path}[{number + 1}]")
-    return None
-
-
-def _blocks(rows: list[Row], start: int, path: str, number: int) -> list[list[str]]:
-    """What is in each block, in words; as many blocks as are equal."""
-    blocks: list[list[str]] = []
-    i = start
-    while i < len(rows):
-        prefix = f"{path}[{number + len(blocks)}]"
-        own: list[str] = []
-        while i < len(rows) and rows[i].label.startswith((prefix + ".", prefix + " ")):
-            shapes = [flow.shape for flow in rows[i].inputs]
-            own.append(f"{rows[i].label[len(prefix) :]} {shapes}")
-            i += 1
-        if not own or (blocks and own != blocks[0]):
-            break
-        blocks.append(own)
-    return blocks

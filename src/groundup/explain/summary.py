@@ -45,7 +45,8 @@ def summary(step: Recorded) -> list[LayerRow]:
     for part in parts:
         waiting.setdefault(part.label, []).append(part)
     shown = [c for c in step.calls if _is_shown(c, step, waiting)]
-    rows, counted = [], set()
+    rows: list[LayerRow] = []
+    counted: set[int] = set()
     for i, call in enumerate(shown):
         path, _, kind = call.label.rpartition(" ")
         # What a model computes between its layers is in several parts; calls of one layer are

@@ -172,6 +172,11 @@ class Compiled:
             for i in entry.program.inputs
         }
 
+    @property
+    def buffer_bytes(self) -> int:
+        """The memory that the latest call's recording keeps for intermediate results."""
+        return self._known().runner.buffer_bytes
+
     def _known(self) -> Entry:
         if self._latest is None:
             raise GroundupError(f"{self._name} has not been called yet: there is no Program so far")
