@@ -32,6 +32,10 @@ class ProgramError(GroundupError, ValueError):
     """A Program that is not well formed, or does not do what the step does."""
 
 
+class RecompileWarning(RuntimeWarning):
+    """A compiled step is recorded again and again: something around it changes with each call."""
+
+
 class NonFiniteError(GroundupError, FloatingPointError):
     """A NaN or an infinity where only finite numbers make sense."""
 

@@ -14,7 +14,7 @@ import groundup as gu
 from groundup import Tensor, nn, optim
 from groundup.errors import GradientError, LabelError, ProgramError, RecordError, ShapeError
 from groundup.nn import Buffer, Module, Parameter
-from groundup.program import RecompileWarning
+from groundup.errors import RecompileWarning
 
 
 def same(a: Tensor, b: Tensor) -> bool:

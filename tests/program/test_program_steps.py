@@ -10,7 +10,7 @@ from steps import STEPS, Step
 
 import groundup as gu
 from groundup.nn.step import tensors_in
-from groundup.program import Program
+from groundup.program.program import Program
 from groundup.program.record import record_step
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,8 +24,7 @@ TOLERANCE_DIFFERENCES = 1e-6
 Call: TypeAlias = tuple[str, Module, tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
-class LayerCheck:
+class LayerCheck(NamedTuple):
     """One gradient of one layer, compared.
 
     Attributes:

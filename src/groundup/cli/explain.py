@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import typer
@@ -23,6 +23,9 @@ from groundup.tensor import Tensor
 from groundup.train.files import load_tensors
 
 BATCH = 32
+
+# Model, inputs, targets, loss, optimizer.
+Step: TypeAlias = tuple[Module, Any, Any, Module | None, Any]
 
 
 class Loss(StrEnum):
@@ -84,22 +87,24 @@ def explain(
         raise typer.BadParameter(
             f"{save!r}: a name that ends in .svg or .html", param_hint="--save"
         )
-    if target is None or ":" not in target:
-        if input_shape:
-            raise typer.BadParameter("known for a run; leave it out", param_hint="--input-shape")
-        model, x, y, of, optimizer = _default() if target is None else _of_run(target)
-        y, of = (None, None) if loss is Loss.none else (y, of)
+    step: Step
+    if target is None or ":" not in target or os.path.isdir(target):
+        if input_shape or loss not in (Loss.auto, Loss.none):
+            raise typer.BadParameter(
+                "for MODULE:FACTORY; a run knows its own",
+                param_hint="--input-shape" if input_shape else "--loss",
+            )
+        step = _default() if target is None else _of_run(target)
+        if loss is Loss.none:
+            step = (*step[:2], None, None, None)
     else:
         if not input_shape:
             raise typer.BadParameter(
                 "say the shape of a batch: --input-shape 64,784", param_hint="--input-shape"
             )
         inputs = [_inputs(shape, seed) for seed, shape in enumerate(input_shape)]
-        model = _imported(target)
-        x = inputs[0] if len(inputs) == 1 else tuple(inputs)
-        y, of = _targets(model, inputs, loss)
-        optimizer = optim.SGD(parameters, lr=0.1) if (parameters := _learnt(model)) else None
-    made = explain_step(model, x, y, of, optimizer if y is not None else None)
+        step = _of_model(_imported(target), inputs, loss)
+    made = explain_step(*step)
     out = console()
     out.print(made, soft_wrap=not out.is_terminal)
     if save is None:
@@ -109,17 +114,13 @@ def explain(
         say(f"saved in {save}")
 
 
-def _learnt(model: Module) -> list[Any]:
-    return [p for p in model.parameters() if p.requires_grad]
-
-
-def _default() -> tuple[Module, Array, Array, Module, Any]:
+def _default() -> Step:
     model = nn.Sequential(nn.Linear(64, 50), nn.Relu(), nn.Linear(50, 10))
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     return model, _normal((BATCH, 64)), _integers((BATCH,), 10), nn.CrossEntropy(), optimizer
 
 
-def _of_run(run: str) -> tuple[Module, Array, Array, Module, Any]:
+def _of_run(run: str) -> Step:
     """A run's model with what it learnt, a batch of its kind, its loss and its optimizer."""
     config = Config.read(run)
     model = config.model()
@@ -134,6 +135,31 @@ def _of_run(run: str) -> tuple[Module, Array, Array, Module, Any]:
     if config.classes is None:
         return model, x, _normal((size, 1), seed=1), nn.Mse(), optimizer
     return model, x, _integers((size,), len(config.classes)), nn.CrossEntropy(), optimizer
+
+
+def _of_model(model: Module, inputs: list[Array], loss: Loss) -> Step:
+    """A model, a random batch, random targets that fit its output, and plain gradient descent."""
+    x = inputs[0] if len(inputs) == 1 else tuple(inputs)
+    if loss is Loss.none:
+        return model, x, None, None, None
+    with no_grad():
+        out = model(*inputs)
+    if not isinstance(out, Tensor):
+        raise GroundupError(
+            f"the model returns {type(out).__name__}, which no loss here takes: --loss none"
+        )
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optim.SGD(learnt, lr=0.1) if learnt else None
+    if loss is Loss.auto:
+        loss = Loss.cross_entropy if out.ndim == 2 and out.shape[1] > 1 else Loss.mse
+    if loss is Loss.cross_entropy:
+        labels = _integers(out.shape[:1], out.shape[-1] if out.shape else 1)
+        return model, x, labels, nn.CrossEntropy(), optimizer
+    if loss is Loss.bce:
+        y = _integers(out.shape, 2).astype(np.float32)
+        return model, x, y, nn.BinaryCrossEntropyWithLogits(), optimizer
+    of = nn.Mae() if loss is Loss.mae else nn.Mse()
+    return model, x, _normal(out.shape, seed=1), of, optimizer
 
 
 def _imported(target: str) -> Module:
@@ -156,7 +182,7 @@ def _imported(target: str) -> Module:
         if not hasattr(found, name):
             known = [n for n, v in vars(found).items() if callable(v) and n[0] != "_"]
             raise GroundupError(
-                f"{module_name} has no {name!r}; it has {', '.join(known) or 'none'}"
+                f"{module_name} has no {name!r}; it has {', '.join(known[:8]) or 'nothing to call'}"
             )
         found = getattr(found, name)
     model = found if isinstance(found, Module) else found() if callable(found) else found
@@ -182,26 +208,6 @@ def _inputs(text: str, seed: int) -> Array:
             param_hint="--input-shape",
         )
     return _integers(lengths, limit, seed) if limit else _normal(lengths, seed)
-
-
-def _targets(model: Module, inputs: list[Array], loss: Loss) -> tuple[Array | None, Module | None]:
-    """Random targets that fit the model's output, and the loss."""
-    if loss is Loss.none:
-        return None, None
-    with no_grad():
-        out = model(*inputs)
-    if not isinstance(out, Tensor):
-        raise GroundupError(
-            f"the model returns {type(out).__name__}, which no loss here takes: --loss none"
-        )
-    of_classes = loss is Loss.cross_entropy or (
-        loss is Loss.auto and out.ndim == 2 and out.shape[1] > 1
-    )
-    if of_classes:
-        return _integers(out.shape[:1], out.shape[-1]), nn.CrossEntropy()
-    if loss is Loss.bce:
-        return _integers(out.shape, 2).astype(np.float32), nn.BinaryCrossEntropyWithLogits()
-    return _normal(out.shape, seed=1), nn.Mae() if loss is Loss.mae else nn.Mse()
 
 
 def _normal(shape: tuple[int, ...], seed: int = 0) -> Array:

@@ -5,7 +5,6 @@ import re
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -30,8 +29,7 @@ _KINDS: Final[dict[str, Literal["whole", "fraction", "text", "nothing"]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A feature column: its name; the categories of a text column (None: numbers); the fill.
 
     fill: what a missing value becomes, one number a feature: the mean over the training rows,
@@ -50,8 +48,7 @@ class Column:
         return tuple(f"{self.name}={category}" for category in self.categories)
 
 
-@dataclass(frozen=True)
-class TableEncoder:
+class TableEncoder(NamedTuple):
     """How a table becomes arrays: made by `table`, kept with a model, used for later tables.
 
     columns: the feature columns in order. target: the target column. classes: the names of its
@@ -112,7 +109,8 @@ class TableEncoder:
 
     def to_dict(self) -> dict[str, Any]:
         """The encoder as plain dicts, lists, strings and numbers: what JSON can hold."""
-        return {"version": 1, **asdict(self)}
+        columns = tuple(column._asdict() for column in self.columns)
+        return {"version": 1, **self._asdict(), "columns": columns}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "TableEncoder":
@@ -217,10 +215,10 @@ def table(
                 f"drop=[{name!r}]"
             )
         fill = tuple(np.nanmean(raw[train].astype(np.float64), axis=0).tolist())
-        fitted.append(replace(column, fill=fill))
+        fitted.append(column._replace(fill=fill))
         parts.append(_filled(raw, fill))
     x = np.concatenate(parts, axis=1)
-    return Table(Split(x[train], y[train], x[held], y[held]), replace(draft, columns=tuple(fitted)))
+    return Table(Split(x[train], y[train], x[held], y[held]), draft._replace(columns=tuple(fitted)))
 
 
 def _fit_classes(source: Any, series: Any, task: Task | None) -> tuple[str, ...] | None:

@@ -1,5 +1,6 @@
-"""explain: a model's step as source, a drawing, a table of costs, and derivations by SymPy."""
+"""explain: a model's step as source, a drawing, a table of costs, and derivations by SymPy.
 
-from groundup.explain.derive import Derivation as Derivation
-from groundup.explain.explanation import Explanation as Explanation, explain as explain
-from groundup.explain.summary import LayerRow as LayerRow
+What it returns is in `groundup.explain.explanation`.
+"""
+
+from groundup.explain.api import explain as explain

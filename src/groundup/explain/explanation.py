@@ -1,4 +1,4 @@
-"""explain: a model's step as source, a drawing, a table and derivations."""
+"""A step explained: how it prints, shows itself in notebooks, and is saved."""
 
 from __future__ import annotations
 
@@ -12,37 +12,9 @@ from groundup.explain.derive import Derivation, derivations
 from groundup.explain.drawing import draw
 from groundup.explain.folding import folded
 from groundup.explain.graph import graph
-from groundup.explain.recorded import Recorded, recorded
+from groundup.explain.recorded import Recorded
 from groundup.explain.summary import LayerRow, summary, table
-from groundup.nn import Module
-from groundup.optim import Optimizer
-from groundup.program import Program
-
-
-def explain(
-    model: Module,
-    x: Any,
-    y: Any = None,
-    loss: Module | None = None,
-    optimizer: Optimizer | None = None,
-) -> Explanation:
-    """Everything that there is to see in a step of a model.
-
-    The step is run and recorded on a copy: model, optimizer and random stream stay as they are.
-
-    Args:
-        model: any Module.
-        x: a batch of inputs; a tuple of several for a model that takes several.
-        y: its targets; without them only the forward pass is explained.
-        loss: a module of (output, target); cross-entropy for integer targets and the mean squared
-            error for others unless given.
-        optimizer: one made of the model's parameters, to explain the update too.
-
-    Returns:
-        In a notebook it shows itself; elsewhere `print()` and `save(path)` show it.
-
-    """
-    return Explanation(type(model).__name__, recorded(model, x, y, loss, optimizer))
+from groundup.program.program import Program
 
 
 class Explanation:

@@ -1,4 +1,4 @@
-"""What the drawing shows: a row for each layer, forward and backward, and what flows between them."""
+"""What the drawing shows: a row for each layer, and what flows between the rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from groundup.explain.recorded import Recorded
-from groundup.program import Equation, Program
 from groundup.program.batch import symbolic_shapes
+from groundup.program.program import Equation, Program
 from groundup.program.source import Printer
 
 

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 from groundup.explain.symbols import Uninterpreted, entry_rules, exact_number
 from groundup.ops.base import Shape
 from groundup.ops.reduce import axes_of
-from groundup.program import Equation, Program
-from groundup.program.program import OPS
+from groundup.program.program import OPS, Equation, Program
 
 # An entry of an array, from its indices.
 Entry: TypeAlias = Callable[[Sequence[Any]], Any]

@@ -18,7 +18,8 @@ from groundup.nn.module import has_bwd
 from groundup.nn.step import tensors_in
 from groundup.ops.base import Array, Shape, quiet
 from groundup.optim import Optimizer
-from groundup.program import Program, simplify
+from groundup.program.passes import simplify
+from groundup.program.program import Program
 from groundup.program.record import record_step
 from groundup.program.runner import evaluate
 from groundup.program.sources import FromArgument, FromTensor, Recording

@@ -13,13 +13,13 @@ from groundup.errors import GroundupError
 from groundup.explain.recorded import Call, argument_names, arrays_of, called_in, named
 from groundup.nn.module import Module
 from groundup.ops.base import Array, Shape, quiet
-from groundup.program import Program
 from groundup.program.passes import (
     common_subexpressions,
     dead_equations,
     fold_constants,
     identities,
 )
+from groundup.program.program import Program
 from groundup.program.record import record_step
 from groundup.program.runner import evaluate
 from groundup.tensor import Buffer, Parameter, Tensor

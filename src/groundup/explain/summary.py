@@ -9,8 +9,7 @@ from groundup.explain.graph import Part, parts_of
 from groundup.explain.recorded import Call, Recorded, own_parameters
 from groundup.nn.module import Module, has_bwd
 from groundup.ops.base import Shape
-from groundup.program import Equation, Program
-from groundup.program.program import OPS, shape_of
+from groundup.program.program import OPS, Equation, Program, shape_of
 
 
 @dataclass(frozen=True)

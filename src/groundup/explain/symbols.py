@@ -17,8 +17,7 @@ import numpy as np
 from groundup.errors import GroundupError
 from groundup.ops.base import Array
 from groundup.ops.reduce import axes_of, kept_shape, reduced_shape
-from groundup.program import Equation, Program
-from groundup.program.program import OPS
+from groundup.program.program import OPS, Equation, Program
 from groundup.program.runner import evaluate
 
 

@@ -1,4 +1,4 @@
-"""record: run a step once, eagerly, and get it as a Program."""
+"""Running a step under the recorder."""
 
 from __future__ import annotations
 
@@ -12,35 +12,11 @@ from groundup.errors import RecordError
 from groundup.nn import Module
 from groundup.ops.base import quiet, state
 from groundup.program.finish import finished
-from groundup.program.passes import simplify as simplified
-from groundup.program.program import Program
 from groundup.program.recorder import Recorder
 from groundup.program.sources import FromArgument, Recording
 from groundup.program.surroundings import Surroundings
 from groundup.program.watch import Watch
 from groundup.tensor import Tensor
-
-
-def record(fn: Callable[..., Any], *args: Any, simplify: bool = True, **kwargs: Any) -> Program:
-    """Run a step once and return it as a Program.
-
-    The step runs for real: parameters and state are updated, as by a call.
-
-    Args:
-        fn: a function over Tensors that does any of forward, backward and update, and returns a
-            Tensor or a tuple, list or dict of Tensors.
-        *args: its arguments: Tensors and arrays become arguments of the Program, floats become
-            settings; anything else (ints, strings) is fixed.
-        simplify: whether to take out what is not needed; False keeps every op, in order.
-        **kwargs: the same by name.
-
-    Raises:
-        RecordError: the step reads a value, changes Python state, or depends on what cannot be
-            recorded.
-
-    """
-    program = record_step(fn, args, kwargs).program
-    return simplified(program) if simplify else program
 
 
 def record_step(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:

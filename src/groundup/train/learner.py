@@ -27,11 +27,10 @@ from groundup.nn import Module
 from groundup.ops import check_finite
 from groundup.ops.base import Array
 from groundup.optim import SGD, Optimizer, Schedule
-from groundup.program import Compiled, compile
+from groundup.program import compile
 from groundup.tensor import Tensor, Value
 from groundup.train.callbacks import HOOKS, Callback, in_order
 from groundup.train.checkpoint import Checkpoint
-from groundup.train.display import display_for
 from groundup.train.files import load_tensors, save_tensors
 from groundup.train.inputs import Data, as_batches, check_fit, fingerprint, model_dtype
 from groundup.train.interrupts import BetweenSteps, Interrupts
@@ -111,7 +110,12 @@ class Learner:
             check_fit(model, loss, self.train_batches, self.valid_batches)
         self.opt = opt if isinstance(opt, Optimizer) else opt(model.parameters())
         _check_optimizer(self.opt, model)
-        self.callbacks = in_order([*callbacks, *([display_for()] if display else [])])
+        callbacks = list(callbacks)
+        if display:
+            from groundup.train.display import display_for
+
+            callbacks.append(display_for())
+        self.callbacks = in_order(callbacks)
         self.epoch = self.batch = self.step = 0
         self.end = 0  # the epoch that fit trains up to
         self.history: list[dict[str, float]] = []
@@ -123,7 +127,7 @@ class Learner:
         self._hooks: dict[str, list[Callable[[Learner], None]]] = {hook: [] for hook in HOOKS}
         self._interrupts = Interrupts()
         self.compile = compile
-        self._compiled: Compiled | None = None
+        self._compiled: Callable[..., Any] | None = None
         self._compiled_for: list[Any] = []
 
     @property

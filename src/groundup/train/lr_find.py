@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 _EXPLODED = 4.0  # times the loss at the start
 
 
-@dataclass(frozen=True)
-class LrFind:
+class LrFind(NamedTuple):
     """What a learning-rate search found.
 
     Attributes:
