@@ -10,8 +10,9 @@ import numpy as np
 
 from groundup.ops.base import Array
 
-# simplify() is for expressions of at most so many operations: beyond, it may take minutes.
-SMALL = 120
+# simplify() is for expressions of at most so many operations and functions: beyond, it may take
+# minutes. Of tanh and its like it tries every identity, so one is enough.
+SMALL, FEW = 120, 6
 
 
 def gradient(out: Array, dout: Array, variable: Array) -> Array:
@@ -32,11 +33,27 @@ def equal(a: Any, b: Any) -> bool:
     difference = sympy.sympify(a) - sympy.sympify(b)
     if difference == 0 or sympy.expand(difference) == 0:
         return True
-    if difference.count_ops() > SMALL:
+    if difference.count_ops() <= 3 * SMALL and not difference.has(sympy.Piecewise):
+        top, _ = sympy.fraction(sympy.together(difference))
+        if sympy.expand(top) == 0:
+            return True
+    if not _is_easy(difference):
         return False
     return bool(sympy.simplify(sympy.piecewise_fold(difference)) == 0) or any(
         _equal_by_sign(difference, s) for s in kinks(difference)
     )
+
+
+def _is_easy(expression: Any) -> bool:
+    """Whether simplify() is done with it soon."""
+    import sympy
+
+    waves = expression.atoms(
+        sympy.functions.elementary.hyperbolic.HyperbolicFunction,
+        sympy.functions.elementary.trigonometric.TrigonometricFunction,
+    )
+    few = len(expression.atoms(sympy.Function)) <= FEW and len(waves) <= 1
+    return bool(expression.count_ops() <= SMALL and few)
 
 
 def _equal_by_sign(difference: Any, symbol: Any) -> bool:
@@ -76,7 +93,7 @@ def shortest(expression: Any) -> Any:
 
     expression = sympy.sympify(expression)
     forms = [expression]
-    if expression.count_ops() <= SMALL:
+    if _is_easy(expression):
         forms += [sympy.factor_terms(expression), sympy.simplify(expression)]
         marks = kinks(expression)
         if len(marks) == 1:

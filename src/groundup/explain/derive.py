@@ -246,6 +246,8 @@ class _Deriver:
 
     def _verdict(self, gap: float, wrong: str, proved: bool) -> str:
         whose = "its bwd" if has_bwd(self.call.module) else "backward"
+        if wrong and not has_bwd(self.call.module):
+            return f"Backward is not the derivative: is a value detached on purpose? {wrong}."
         if wrong:
             return f"WRONG: {whose} is not the derivative. {wrong}."
         if proved:

@@ -45,6 +45,8 @@ def equation(left: Any, right: Any) -> Line:
     rows = [row.rstrip() for row in text.split("\n")]
     if len(rows) > TALLEST or max(map(len, rows)) > WIDEST:
         rows = [f"{both.lhs} = {both.rhs}"]
+        if len(rows[0]) > 2 * WIDEST:
+            return words(f"{sides[0]} is a formula of {len(rows[0])} characters.")
     return Line("formula", "\n".join(rows), sympy.latex(both, symbol_names=names))
 
 

@@ -118,10 +118,10 @@ def indexed_shape(shape: Shape, pattern: Pattern, arrays: Sequence[Shape]) -> Sh
 
 
 def written_index(pattern: Pattern, arrays: Sequence[Text]) -> str:
-    """An index as an argument: a tuple of slices and arrays."""
-    given = iter(arrays)
-    parts = [next(given).code if isinstance(p, str) else repr(p) for p in pattern]
-    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+    """An index as an argument: `np.s_[:, 2:4]`, or the index array itself."""
+    if pattern == (ARRAY,):
+        return arrays[0].code
+    return f"np.s_[{index_text(pattern, [a.code for a in arrays])}]"
 
 
 def indexed_dtype(x: Any, *indices: Any) -> np.dtype[Any]:

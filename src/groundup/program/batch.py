@@ -21,7 +21,8 @@ def symbolic_shapes(program: Program) -> tuple[dict[str, str], str]:
     """Every value's shape as text, and the argument of which n is the length ("" if none)."""
     arguments = [i.var for i in program.inputs_of("argument") if i.var.shape]
     if arguments and arguments[0].shape[0] > 1:
-        shapes = _generalised(program, arguments[0].shape[0])
+        size = arguments[0].shape[0]
+        shapes = _generalised(program, size, False) or _generalised(program, size, True)
         if shapes is not None:
             return {name: written(shape) for name, shape in shapes.items()}, arguments[0].name
     return {name: written(v.shape) for name, v in program.vars.items()}, ""
@@ -40,8 +41,11 @@ def _length(n: int) -> str:
     return (f"{times} * n" if times > 1 else "n") + (f" + {rest}" if rest else "")
 
 
-def _generalised(program: Program, size: int) -> dict[str, Shape] | None:
-    """Every value's shape for a batch of `_BATCH`; None if the Program works for one size only."""
+def _generalised(program: Program, size: int, multiples: bool) -> dict[str, Shape] | None:
+    """Every value's shape for a batch of `_BATCH`; None if the Program works for one size only.
+
+    With multiples, a constant whose first length is a multiple of the size is as many batches.
+    """
 
     def wide(shape: Shape) -> Shape:
         return (_BATCH, *shape[1:]) if shape and shape[0] == size else shape
@@ -57,7 +61,7 @@ def _generalised(program: Program, size: int) -> dict[str, Shape] | None:
         op, attrs = OPS[e.op], dict(e.attrs)
         ins = [known[i] if isinstance(i, str) else () for i in e.ins]
         if "shape" in attrs:
-            found = _wider_attribute(e, ins, attrs["shape"], size)
+            found = _wider_attribute(e, ins, attrs["shape"], size, multiples)
             if found is None:
                 return None
             attrs["shape"] = found
@@ -82,7 +86,9 @@ def _is_wider(shape: Shape, out: Var, size: int) -> bool:
     )
 
 
-def _wider_attribute(e: Equation, ins: list[Shape], shape: Shape, size: int) -> Shape | None:
+def _wider_attribute(
+    e: Equation, ins: list[Shape], shape: Shape, size: int, multiples: bool
+) -> Shape | None:
     """A shape that an equation asks for, for the wider batch."""
     if e.op == "reshape":
         entries = math.prod(ins[0])
@@ -95,7 +101,12 @@ def _wider_attribute(e: Equation, ins: list[Shape], shape: Shape, size: int) -> 
     if e.op == "expand":
         own: Any = (1,) * (len(shape) - len(ins[0])) + ins[0]
         return tuple(
-            o if o != 1 else _BATCH if i == 0 and n == size else n
+            o if o != 1 else _wider(n, size, multiples) if i == 0 else n
             for i, (o, n) in enumerate(zip(own, shape, strict=True))
         )
-    return (_BATCH, *shape[1:]) if shape and shape[0] == size else shape
+    return (_wider(shape[0], size, multiples), *shape[1:]) if shape else shape
+
+
+def _wider(n: int, size: int, multiples: bool) -> int:
+    """A first length for the wider batch."""
+    return n // size * _BATCH if n == size or (multiples and n % size == 0) else n

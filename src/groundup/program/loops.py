@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from groundup.program.program import Program, leaves
 
-_LONGEST = 60  # lines of one iteration
+_LONGEST = 400  # lines of one iteration
 _LEAST = 3  # iterations
 _SAVED = 8  # lines that a loop must save
 _TOKEN = re.compile(r"[A-Za-z_]\w*|[^A-Za-z_]+|.")
@@ -95,11 +95,14 @@ class _Roller:
 
     def _owners(self) -> dict[str, str]:
         """The parameter that a name belongs to: w1 of w1, dw1, m_w1."""
-        parameters = {i.var.name for i in self.program.inputs_of("parameter")}
+        parameters = {
+            i.var.name for i in self.program.inputs_of("parameter", "state") if " of " not in i.path
+        }
         found = {}
         for name in self.names:
-            base = re.sub(r"_\d+$", "", name) if name not in parameters else name
-            for whole in (name, base):
+            known = name in parameters
+            numbered = () if known else (re.sub(r"_\d+$", "", name), re.sub(r"\d+$", "", name))
+            for whole in (name, *numbered):
                 parts = [whole, *(whole[i + 1 :] for i, c in enumerate(whole) if c == "_")]
                 owner = next((p for p in parts if p in parameters), None)
                 owner = owner or (whole[1:] if whole[:1] == "d" and whole[1:] in parameters else None)
@@ -307,17 +310,24 @@ class _Roller:
         line: Line,
     ) -> list[Line]:
         """`h = [None] * 13` before the first line that needs it."""
-        made = []
+        made: list[str] = []
+        empty: dict[int, list[str]] = {}  # names of lists to start with, by length
         for name in dict.fromkeys(index[n][0] for n in names if n in index):
             if name not in started:
                 started.add(name)
                 members = lists[name]
-                inputs = [n for n in members if any(i.var.name == n for i in self.program.inputs)]
-                start = f"[None] * {len(members)}"
-                if inputs:
-                    start = "[" + ", ".join(n if n in inputs else "None" for n in members) + "]"
-                made.append(replace(line, code=f"{name} = {start}", shape="", module=None))
-        return made
+                if any(n in self.inputs for n in members):
+                    entries = ", ".join(n if n in self.inputs else "None" for n in members)
+                    made.append(f"{name} = [{entries}]")
+                else:
+                    empty.setdefault(len(members), []).append(name)
+        for length, new in empty.items():
+            for at in range(0, len(new), 4):
+                part = new[at : at + 4]
+                one = f"[None] * {length}"
+                several = f"({one} for _ in range({len(part)}))"
+                made.append(f"{', '.join(part)} = {one if len(part) == 1 else several}")
+        return [replace(line, code=code, shape="", module=None) for code in made]
 
     # Writing
 
@@ -337,10 +347,8 @@ class _Roller:
         others = (self.names - {n for c in loop.local for n in c}) | set(lists)
         for column in loop.columns:
             if column in loop.local:
-                name = _common(column)
-                while name in others:
-                    name += "_"
-                written[column[0]] = name
+                written[column[0]] = _unused(_common(column), others)
+                others.add(written[column[0]])
                 continue
             name, first = index[column[-1] if loop.down else column[0]]
             written[column[0]] = f"{name}[i{_added(first)}]"
@@ -453,6 +461,14 @@ class _Roller:
             if self.lines[i].module == module:
                 return self.lines[i + loop.length].module or module
         return module
+
+
+def _unused(stem: str, taken: set[str]) -> str:
+    """The stem as a name, with a number if it is taken or no name for a value."""
+    name, i = stem, 1
+    while name in taken or name in ("t", "dt"):
+        name, i = f"{stem}{'_' if stem[-1].isdigit() else ''}{i}", i + 1
+    return name
 
 
 def _added(n: int) -> str:

@@ -176,23 +176,34 @@ class Recorder:
 
     def _constant(self, array: Array) -> Any:
         """An array that the step made, of nothing that the recorder knows: it becomes a constant."""
+        key = ("constant", array.shape, array.dtype, array.tobytes())
+        if key in self.numbers:
+            self.bind(array, self.numbers[key])
+            return self.numbers[key]
+        value = self._new_constant(array)
+        self.numbers[key] = value
+        self.bind(array, value)
+        return value
+
+    def _new_constant(self, array: Array) -> Value:
+        value: Value | None
         if array.dtype.kind in "iu" and array.ndim == 1 and array.dtype == np.int64:
             n = len(array)
             if n and np.array_equal(array, np.arange(n)):
                 value = self._write(array, "arange", (), {"shape": (n,)})
-                self.bind(array, value)
+                assert value is not None
                 return value
         if array.size and array.dtype.kind in "biuf" and (array == array.flat[0]).all():
             attrs = {"shape": array.shape, "value": array.flat[0].item(), "dtype": array.dtype}
             value = self._write(array, "full", (), attrs)
-        elif array.size <= 64 and array.dtype.kind in "biuf":
+        elif array.size <= 16 and array.dtype.kind in "biuf":
             attrs = {"entries": _nested(array.tolist()), "dtype": array.dtype}
             value = self._write(array, "array", (), attrs)
         else:
             value = Value(array.shape, str(array.dtype))
             self.constants[id(value)] = array.copy()
             self._give(Given(value, "captured"), FromTensor(Tensor.of(array), array))
-        self.bind(array, value)
+        assert value is not None
         return value
 
     def made_constant(self, value: Any, made: Tensor) -> None:

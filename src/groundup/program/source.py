@@ -7,7 +7,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from groundup.ops.text import POWER, Text, atom, number
@@ -69,8 +69,15 @@ class Printer:
         for target, new in self.program.updates:
             if new in {i.var.name for i in self.program.inputs}:
                 self._update(target, None, new)
+        # Constants first, as a person would write them: so that of equal blocks the first, where
+        # a constant was met, has no line more.
+        constants = [e for e in self.program.equations if not e.ins and e.out is not None]
+        for e in constants:
+            if e.out is not None and e.out.name not in self.targets:
+                self._equation(replace(e, module="", phase=self.program.equations[0].phase))
         for e in self.program.equations:
-            self._equation(e)
+            if e.ins or (e.out is not None and e.out.name in self.targets):
+                self._equation(e)
         return self.lines
 
     def _equation(self, e: Equation) -> None:
@@ -113,7 +120,8 @@ class Printer:
             or name in self.returned
         ):
             return False
-        return self.count[name] == 1 or e.out.is_number or e.op in _CHEAP
+        new_axis = e.op == "reshape" and self._text(e).code.endswith("]")
+        return self.count[name] == 1 or e.out.is_number or e.op in _CHEAP or new_axis
 
     def _reads(self, e: Equation) -> set[str]:
         names = set(e.names)
@@ -230,7 +238,8 @@ class Printer:
         return atom(self.called.get(operand, operand))
 
 
-_CHEAP = ("transpose", "size", "value", "cast", "arange", "full", "slice", "reshape")
+# What may stand in several places of the text: it costs nothing and reads well.
+_CHEAP = ("transpose", "size", "value", "cast", "arange", "full")
 
 
 def source(program: Program) -> str:
@@ -281,12 +290,23 @@ def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
             module = line.module
         shape = "" if line.shape == "()" else line.shape
         comment = "  ".join(part for part in (shape, label) if part)
-        rows.append(("    " * line.indent + line.code, f"# {comment}" if comment else ""))
+        indent = "    " * line.indent
+        first, *rest = _wrapped(line.code, WIDTH - 4 - len(indent))
+        rows.append((indent + first, f"# {comment}" if comment else ""))
+        rows += [(indent + code, "") for code in rest]
     if returned:
         rows += [("", ""), (returned, "")] if rolled.lines else [(returned, "")]
     if not rows:
         rows.append(("pass", ""))
     return _aligned(rows)
+
+
+def _wrapped(code: str, width: int) -> list[str]:
+    """A statement in lines that are not too long: an assignment's right side in brackets."""
+    left, equals, right = code.partition(" = ")
+    if len(code) <= width or not equals or '"' in right or "'" in right:
+        return [code]
+    return [f"{left} = (", *(f"    {t}" for t in textwrap.wrap(right, width - 4)), ")"]
 
 
 def _aligned(rows: list[tuple[str, str]]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from groundup import generator
 from groundup.nn import Module
 from groundup.ops.base import Op
 from groundup.optim import Optimizer
@@ -73,6 +74,7 @@ class Surroundings:
         self.arrays: set[int] = set()  # ids of the NumPy arrays that are kept somewhere
         self._seen: set[int] = set()
         self._visit(function, "", 0)
+        self._visit(generator.default, "", 1)
         for argument in arguments:
             if not isinstance(argument, Tensor | np.ndarray):
                 self._visit(argument, "", 1)

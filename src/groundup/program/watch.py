@@ -74,10 +74,11 @@ class Watch:
         parameter = local.get("p") if code.co_name == "update" else None
         of = recorder.values.get(id(parameter.array)) if isinstance(parameter, Tensor) else None
         for name, value in local.items():
-            if not isinstance(value, Tensor) or name in code.co_varnames[: code.co_argcount]:
+            if name in code.co_varnames[: code.co_argcount]:
                 continue
-            found = recorder.values.get(id(value.array))
-            if isinstance(found, Value) and id(found) in made:
+            array = value.array if isinstance(value, Tensor) else value
+            found = recorder.values.get(id(array))
+            if isinstance(found, Value) and id(found) in made | recorder.constants.keys():
                 hint = Hint(2 if own else 4, name)
                 if isinstance(of, Value):
                     hint = Hint(4, f"{name}_", _first(of, recorder))
