@@ -37,6 +37,17 @@ def test_the_layers_that_readme_shows_are_right():
     assert all(row.ok for row in rows)
 
 
+def test_the_program_that_readme_shows_is_what_prints(capsys):
+    (first,) = (b for b in blocks() if b.startswith("import groundup as gu"))
+    (step,) = (b for b in blocks() if "gu.record(" in b)
+    (shown,) = (b for b in blocks() if b.startswith("import numpy as np"))
+    space = {}
+    exec(compile(first, str(README), "exec"), space)
+    capsys.readouterr()
+    exec(compile(step, str(README), "exec"), space)
+    assert capsys.readouterr().out.rstrip() == shown.rstrip()
+
+
 def test_set_up_is_two_commands():
     marked = re.search(r"<!-- set-up -->\n(.*?)<!-- end -->", README.read_text(), re.DOTALL)[1]
     commands = re.findall(r"^    (.+)$", marked, re.MULTILINE)

@@ -136,6 +136,21 @@ def test_training_and_evaluation_are_two_recordings() -> None:
         assert all(same(t, model(X)) for t in whole)
 
 
+def test_modes_and_hooks_that_come_later_are_seen() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5, generator=gu.Generator(1)))
+    step = gu.compile(lambda x: model(x))
+    for _ in range(4):
+        step(X)
+    model.eval()  # no mode was set before
+    assert same(step(X), model(X))
+    seen: list[int] = []
+    for _ in range(3):
+        step(X)
+    model.register_forward_hook(lambda module, args, out: seen.append(1))
+    with pytest.raises(RecordError, match="len"):
+        step(X)
+
+
 # Trap 2: a Python counter
 
 

@@ -9,7 +9,7 @@ from groundup.explain.graph import Edge, Flow, Graph, Row
 from groundup.explain.svg import Canvas, shortened, width_of
 
 MARGIN, PAD, LINE, CHIP, STUB, LANE, GAP = 16, 9, 15, 21, 17, 13, 30
-LONGEST, MOST_LINES, MOST_SAVED = 44, 4, 3
+LONGEST, MOST_LINES, MOST_SAVED = 44, 6, 3
 
 
 @dataclass

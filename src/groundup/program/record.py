@@ -58,6 +58,11 @@ def _tensors(around: Surroundings) -> list[Tensor]:
 def _is_activation(place: Any, recorder: Recorder) -> bool:
     """Whether a place holds a tensor that the step made: a layer that kept its output."""
     now = place.now()
+    if place.key is len:  # attributes that are new: are they all such tensors?
+        return isinstance(place.holder, dict) and all(
+            isinstance(v, Tensor) and id(v.array) in recorder.values
+            for v in list(place.holder.values())[place.value :]
+        )
     return (
         isinstance(now, Tensor)
         and id(now.array) in recorder.values

@@ -145,6 +145,9 @@ class Surroundings:
             return
         elif isinstance(value, Module | Optimizer) or not _foreign(value):
             prefix = f"{path}." if path else ""
+            if hasattr(value, "__dict__"):  # eval() may give it an attribute that it had not
+                own = value.__dict__
+                yield own, len, len(own), f"the number of attributes of {path or 'self'}"
             for key, inner in list(getattr(value, "__dict__", {}).items()):
                 if not (isinstance(value, Optimizer) and key in ("counts", "taken")):
                     yield value.__dict__, key, inner, prefix + key

@@ -399,10 +399,53 @@ INDEXING = [
     ),
 ]
 
+# Arrays from nothing, beside an input so that there is something to differentiate; and numbers.
+CONSTANTS = [
+    Case(
+        "full",
+        lambda x: x * ops.full(shape=(2, 3, 4), value=1.5, dtype=x.dtype),
+        lambda x: x * torch.full((2, 3, 4), 1.5, dtype=x.dtype),
+    ),
+    Case(
+        "full of int32",
+        lambda x: ops.full(shape=(0, 2), value=-7, dtype=np.dtype(np.int32)),
+        lambda x: torch.full((0, 2), -7, dtype=torch.int32),
+    ),
+    Case(
+        "array_",
+        lambda x: x * ops.array_(entries=((0.1, -0.0), (1e9, 2.0)), dtype=x.dtype),
+        lambda x: x * torch.tensor([[0.1, -0.0], [1e9, 2.0]], dtype=x.dtype),
+        [normal(5, 2, 1)],
+    ),
+    Case(
+        "arange",
+        lambda x: x * ops.arange(shape=(4,)),
+        lambda x: x * torch.arange(4),
+    ),
+    Case("size", lambda x: ops.size(x, axis=None), lambda x: torch.tensor(x.numel()), [B]),
+    Case("size axes", lambda x: ops.size(x, axis=(0, -1)), lambda x: torch.tensor(8), [B]),
+    Case("size of 0-d", lambda x: ops.size(x, axis=()), lambda x: torch.tensor(1), [np.array(2.5)]),
+    Case("value", ops.value, lambda i: i, [np.array(7)]),
+]
+
+# Nothing is wrong here; what is refused, and how, is in test_ops_checks.py.
+CHECKS = [
+    Case("check_labels", lambda i: ops.check_labels(i, classes=4), lambda i: i, [N]),
+    Case(
+        "check_range",
+        lambda x: ops.check_range(x, low=0.0, high=3.0, what="targets"),
+        lambda x: x.detach(),
+        [P],
+    ),
+    Case("check_finite", lambda x: ops.check_finite(x, what="{}"), lambda x: x.detach()),
+]
+
 TABLES = {
     "elementwise": UNARY + POWERS + BINARY,
     "reduce": REDUCTIONS,
     "shape": SHAPES,
     "linalg": PRODUCTS,
     "indexing": INDEXING,
+    "constants": CONSTANTS,
+    "checks": CHECKS,
 }
