@@ -22,6 +22,7 @@ from groundup.creation import (
     zeros as zeros,
     zeros_like as zeros_like,
 )
+from groundup.explain import explain as explain
 from groundup.functions import (
     concatenate as concatenate,
     einsum as einsum,

@@ -150,7 +150,7 @@ class Slice(Op):
         return given[0][0]  # type: ignore[no-any-return]
 
     def text(self, *ins: Text, index: Pattern, **attrs: Any) -> Text:  # type: ignore[override]
-        return Text(f"{ins[0].within(ATOM)}[{index_text(index) or '()'}]", ATOM)
+        return Text(f"{ins[0].within(ATOM)}[{index_text(index)}]", ATOM)
 
 
 class Unslice(Op):

@@ -72,4 +72,4 @@ def number(v: Any) -> Text:
 def index(parts: tuple[Any, ...], arrays: Sequence[str] = ()) -> str:
     """What stands between the brackets of an index; a string is a place for an array."""
     given = iter(arrays)
-    return ", ".join([next(given) if isinstance(p, str) else value(p) for p in parts])
+    return ", ".join([next(given) if isinstance(p, str) else value(p) for p in parts]) or "()"

@@ -295,7 +295,9 @@ def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
         rows.append((indent + first, f"# {comment}" if comment else ""))
         rows += [(indent + code, "") for code in rest]
     if returned:
-        rows += [("", ""), (returned, "")] if rolled.lines else [(returned, "")]
+        first, *rest = _wrapped(returned, WIDTH - 4)
+        rows += [("", "")] if rolled.lines else []
+        rows += [(first, ""), *((text, "") for text in rest)]
     if not rows:
         rows.append(("pass", ""))
     return _aligned(rows)
@@ -304,9 +306,11 @@ def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
 def _wrapped(code: str, width: int) -> list[str]:
     """A statement in lines that are not too long: an assignment's right side in brackets."""
     left, equals, right = code.partition(" = ")
+    if code.startswith("return "):
+        left, equals, right = "return", " ", code.removeprefix("return ")
     if len(code) <= width or not equals or '"' in right or "'" in right:
         return [code]
-    return [f"{left} = (", *(f"    {t}" for t in textwrap.wrap(right, width - 4)), ")"]
+    return [f"{left}{equals}(", *(f"    {t}" for t in textwrap.wrap(right, width - 4)), ")"]
 
 
 def _aligned(rows: list[tuple[str, str]]) -> str:
