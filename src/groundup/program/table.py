@@ -104,13 +104,9 @@ def table(program: Program, profile: Mapping[int, float] | None = None) -> Table
     made = Table(title=f"{program.name}: {len(lines)} lines", title_justify="left")
     columns = ["line", "shape", "flops", "read", "written", "time", "share", "GFLOP/s"]
     for i, name in enumerate(columns[: 5 if total is None else 8]):
-        widest = max((len(row[i]) for row, _ in rows), default=0)  # the source gives way, no number
+        # In a narrow terminal the source goes on in a second line, and no number is cut.
         made.add_column(
-            name,
-            justify="left" if i < 2 else "right",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=max(widest, len(name)) if i else None,
+            name, justify="left" if i < 2 else "right", no_wrap=i > 0, overflow="fold"
         )
     for row, style in rows:
         made.add_row(escape(row[0]), *row[1:], style=style)
