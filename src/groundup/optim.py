@@ -290,8 +290,8 @@ def check_betas(optimizer: Optimizer, betas: tuple[float, float]) -> None:
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale all gradients by one factor so that their joint Euclidean norm is at most max_norm.
 
-    Returns the norm before, a 0-d Tensor. Pascanu et al., "On the difficulty of training recurrent neural
-    networks", ICML 2013.
+    Returns the norm before, a 0-d Tensor. Pascanu et al., "On the difficulty of training recurrent
+    neural networks", ICML 2013.
 
     Raises:
         NonFiniteError: the norm is NaN or infinite (no gradient is changed).

@@ -596,7 +596,8 @@ class Tensor:
             )
         deviation = self - self.mean(axis, keepdims=True)
         freedom = size_of(self, axis) - correction
-        return (deviation * deviation).sum(axis, keepdims) / freedom
+        var: Tensor = (deviation * deviation).sum(axis, keepdims) / freedom
+        return var
 
     def std(self, axis: Axis = None, correction: int = 1, keepdims: bool = False) -> Tensor:
         """The root of `var`. Where it is 0 so is its gradient, as in PyTorch."""

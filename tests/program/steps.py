@@ -6,6 +6,7 @@ batches to call it with, and the tensors that it changes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,12 @@ def labels(n: int, classes: int, seed: int = 0) -> Any:
 
 
 def batches(
-    n: int, features: int, classes: int = 0, count: int = 4, outputs: int = 0, dtype: Any = np.float32
+    n: int,
+    features: int,
+    classes: int = 0,
+    count: int = 4,
+    outputs: int = 0,
+    dtype: Any = np.float32,
 ) -> list[tuple[Any, ...]]:
     """Batches of rows with labels, or with targets of `outputs` columns."""
     return [
@@ -45,10 +51,12 @@ def batches(
     ]
 
 
-def mlp(*sizes: int, activation: Callable[[], Module] = nn.Relu, dtype: Any = None) -> nn.Sequential:
+def mlp(
+    *sizes: int, activation: Callable[[], Module] = nn.Relu, dtype: Any = None
+) -> nn.Sequential:
     gu.manual_seed(3)
     layers: list[Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), activation()]
     model = nn.Sequential(*layers[:-1])
     for i, p in enumerate(model.parameters()):
@@ -60,7 +68,9 @@ def state_of(*modules: Module, opt: optim.Optimizer | None = None) -> dict[str, 
     found: dict[str, Tensor] = {}
     for i, module in enumerate(modules):
         found |= {
-            f"{i}.{name}": m for name, m in module.named_members() if isinstance(m, Parameter | Buffer)
+            f"{i}.{name}": m
+            for name, m in module.named_members()
+            if isinstance(m, Parameter | Buffer)
         }
     if opt is not None:
         found |= {f"{k}.{i}": t for k, ts in opt.state.items() for i, t in enumerate(ts)}
@@ -107,7 +117,9 @@ def momentum() -> Step:
 
 def adam() -> Step:
     model = mlp(6, 5, 3, activation=nn.Gelu)
-    return training(model, nn.CrossEntropy(), optim.Adam(model.parameters(), 0.01), batches(8, 6, 3))
+    return training(
+        model, nn.CrossEntropy(), optim.Adam(model.parameters(), 0.01), batches(8, 6, 3)
+    )
 
 
 def adamw_schedule() -> Step:
@@ -172,7 +184,9 @@ def deep() -> Step:
 def deep_adam() -> Step:
     gu.manual_seed(3)
     model = Residual(8, 12)
-    return training(model, nn.CrossEntropy(), optim.Adam(model.parameters(), 0.01), batches(8, 6, 3))
+    return training(
+        model, nn.CrossEntropy(), optim.Adam(model.parameters(), 0.01), batches(8, 6, 3)
+    )
 
 
 class Shared(Module):
@@ -189,7 +203,9 @@ class Shared(Module):
 def shared() -> Step:
     gu.manual_seed(3)
     model = Shared()
-    return training(model, nn.Mse(), optim.RMSprop(model.parameters(), 0.01), batches(8, 6, outputs=6))
+    return training(
+        model, nn.Mse(), optim.RMSprop(model.parameters(), 0.01), batches(8, 6, outputs=6)
+    )
 
 
 def two_inputs() -> Step:
@@ -317,7 +333,8 @@ def two_players() -> Step:
 STEPS: dict[str, Callable[[], Step]] = {
     f.__name__: f
     for f in (
-        lesson, classifier, momentum, adam, adamw_schedule, dropout, residual, deep, deep_adam, shared,
+        lesson, classifier, momentum, adam, adamw_schedule, dropout, residual, deep, deep_adam,
+        shared,
         two_inputs, two_losses, averaged, odd_module, binary, second_order, two_players,
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every layer, loss and optimizer in a step: printed and compiled it is the eager one, bit for bit."""
+"""Each layer, loss and optimizer in a step: printed and compiled, it is the eager one to a bit."""
 
 from __future__ import annotations
 

@@ -12,9 +12,15 @@ from steps import labels, mlp, numbers, training
 
 import groundup as gu
 from groundup import Tensor, nn, optim
-from groundup.errors import GradientError, LabelError, ProgramError, RecordError, ShapeError
+from groundup.errors import (
+    GradientError,
+    LabelError,
+    ProgramError,
+    RecompileWarning,
+    RecordError,
+    ShapeError,
+)
 from groundup.nn import Buffer, Module, Parameter
-from groundup.errors import RecompileWarning
 
 
 def same(a: Tensor, b: Tensor) -> bool:
@@ -287,12 +293,15 @@ def test_what_changes_at_each_call_makes_a_warning() -> None:
         return x.sum() * rate
 
     compiled = gu.compile(step)
-    with pytest.warns(
-        RecompileWarning, match=r"step has been recorded .*rate was .*as an argument"
-    ):
+
+    def change() -> None:
+        nonlocal rate
         for i in range(12):
             rate = float(i)
             assert compiled(X).item() == pytest.approx(i * X.sum(), rel=1e-5)
+
+    with pytest.warns(RecompileWarning, match=r"step has been recorded .*rate was .*argument"):
+        change()
 
 
 # Trap 4: a list that grows
@@ -327,7 +336,7 @@ def test_a_list_that_another_function_fills_is_seen() -> None:
 
 
 def test_results_are_not_written_over_by_the_next_call() -> None:
-    model, _, step = model_and_step()
+    model, _, _step = model_and_step()
     compiled = gu.compile(lambda x: (model(x), x.T, model.layers[0].w * 1.0, x))
     batches = [numbers(6, 5, seed=i) for i in range(6)]
     kept = [compiled(b) for b in batches]
@@ -524,7 +533,7 @@ def test_a_returned_gradient_can_be_read() -> None:
         return loss, w.g
 
     for _ in range(4):
-        loss, gradient = step(X)
+        _loss, gradient = step(X)
         assert same(gradient, w.g)
     (X @ w).square().sum().backward()
     assert same(gradient, w.g)

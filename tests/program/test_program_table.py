@@ -23,7 +23,9 @@ def shown(program: gu.program.program.Program, width: int, **options: object) ->
 def test_costs_are_those_that_one_counts_by_hand() -> None:
     step = lesson()
     program = gu.record(step.function, *step.batches[0])
-    cost = {e.out.name: (flops(program, e), *traffic(program, e)) for e in program.equations if e.out}
+    cost = {
+        e.out.name: (flops(program, e), *traffic(program, e)) for e in program.equations if e.out
+    }
     n, i, h = 7, 12, 5
     assert cost["dw1"] == (2 * n * i * h, 4 * (i * n + n * h), 4 * i * h)
     assert cost["dx"] == (2 * n * i * h, 4 * (n * h + h * i), 4 * n * i)

@@ -33,7 +33,7 @@ class Full(Op):
         return lengths(self.name, attrs["shape"])
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
-        return np.dtype(attrs["dtype"])
+        return np.dtype(attrs["dtype"])  # type: ignore[no-any-return]
 
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return 0
@@ -61,7 +61,7 @@ class ArrayOf(Op):
         return np.array(attrs["entries"]).shape
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
-        return np.dtype(attrs["dtype"])
+        return np.dtype(attrs["dtype"])  # type: ignore[no-any-return]
 
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return 0
@@ -95,7 +95,7 @@ class Arange(Op):
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return 0
 
-    def text(self, *ins: Text, out: str, **attrs: Any) -> Text:  # type: ignore[override]
+    def text(self, *ins: Text, out: str, **attrs: Any) -> Text:
         return call("np.arange", out.strip("(,)"))
 
 

@@ -497,7 +497,7 @@ class Cast(Elementwise):
         x.g = cast(out.g, dtype=x.dtype)
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
-        return np.dtype(attrs["dtype"])
+        return np.dtype(attrs["dtype"])  # type: ignore[no-any-return]
 
     def text(self, *ins: Text, dtype: Any, **attrs: Any) -> Text:  # type: ignore[override]
         return method(ins[0], "astype", value(np.dtype(dtype)))

@@ -112,7 +112,7 @@ def indexed_shape(shape: Shape, pattern: Pattern, arrays: Sequence[Shape]) -> Sh
     """The shape of x[index], without x: NumPy is asked about an array that takes no memory."""
     trial = np.broadcast_to(np.zeros((), bool), shape)
     try:
-        return trial[filled(pattern, [np.zeros(a, np.intp) for a in arrays])].shape
+        return trial[filled(pattern, [np.zeros(a, np.intp) for a in arrays])].shape  # type: ignore[no-any-return]
     except (IndexError, ValueError) as error:
         raise ShapeError(f"index {pattern} of shape {shape}: {error}") from error
 

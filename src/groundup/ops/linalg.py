@@ -69,9 +69,7 @@ class Matmul(Op):
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return 2 * math.prod(out) * shapes[0][-1]
 
-    def text(  # type: ignore[override]
-        self, *ins: Text, out: str, shapes: Sequence[Shape], **attrs: Any
-    ) -> Text:
+    def text(self, *ins: Text, out: str, shapes: Sequence[Shape], **attrs: Any) -> Text:
         x, y = ins
         # As forward does; rows without entries cannot be counted by reshape(-1, 0).
         if len(shapes[0]) > 2 and len(shapes[1]) == 2 and shapes[0][-1]:

@@ -28,7 +28,7 @@ class Draw(Op):
         return lengths(self.name, attrs["shape"])
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
-        return np.dtype(attrs["dtype"])
+        return np.dtype(attrs["dtype"])  # type: ignore[no-any-return]
 
     def _written(self, ins: tuple[Text, ...], name: str, out: str, dtype: Any) -> Text:
         stream = call("philox", *(x.code for x in ins))

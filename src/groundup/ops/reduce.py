@@ -84,9 +84,7 @@ class Reduction(Op):
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return math.prod(shapes[0])
 
-    def text(  # type: ignore[override]
-        self, *ins: Text, axis: Axis = None, keepdims: bool = False, **attrs: Any
-    ) -> Text:
+    def text(self, *ins: Text, axis: Axis = None, keepdims: bool = False, **attrs: Any) -> Text:
         return method(ins[0], self.written, axis=axis, keepdims=True if keepdims else None)
 
 
@@ -123,7 +121,7 @@ class Mean(OfSomething):
                 f"mean over axis {axis} of shape {x.shape}: there is nothing to average"
             )
         if x.dtype == np.float16:  # NumPy adds up halves in float32, as PyTorch does
-            return np.mean(x, axis=axis, keepdims=keepdims)
+            return np.mean(x, axis=axis, keepdims=keepdims)  # type: ignore[no-any-return]
         return total(x, axis=axis, keepdims=keepdims) / count
 
     def bwd(self, out: Tensor, x: Tensor, *, axis: Axis = None, keepdims: bool = False) -> None:

@@ -92,7 +92,7 @@ class Expand(Rearrangement):
             raise ShapeError(f"expand: {shapes[0]} does not broadcast to {shape}")
         return shape
 
-    def text(self, *ins: Text, out: str, **attrs: Any) -> Text:  # type: ignore[override]
+    def text(self, *ins: Text, out: str, **attrs: Any) -> Text:
         return call("np.broadcast_to", ins[0].code, out)
 
 

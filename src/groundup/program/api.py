@@ -1,4 +1,4 @@
-"""record and compile, which import what they need when they are called: `import groundup` is light."""
+"""record and compile. Both import what they need only when called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compile: a step that is recorded once, checked against what it does eagerly, and then replayed."""
+"""A step that is recorded once, checked against what it does eagerly, and then replayed."""
 
 from __future__ import annotations
 
@@ -235,9 +235,9 @@ class Compiled:
             self._entries.pop(given.key, None)
             raise RecordError(
                 f"{self._name} does not do the same at every call, though nothing changed that "
-                f"groundup can see: {difference}. A compiled step would repeat the first call. Pass "
-                "what changes as an argument (a Tensor, or a float), keep it in an nn.Buffer, or "
-                "draw random numbers with gu.rand and gu.randn"
+                f"groundup can see: {difference}. A compiled step would repeat the first call. "
+                "Pass what changes as an argument (a Tensor, or a float), keep it in an nn.Buffer, "
+                "or draw random numbers with gu.rand and gu.randn"
             )
         entry.checked = True
         return recording.result
@@ -265,9 +265,9 @@ class Compiled:
         self._changes += 1
         if self._changes == _MANY:
             warnings.warn(
-                f"{self._name} has been recorded {self.recordings + 1} times, as something around it "
-                f"changed each time; now {why}. Pass it as an argument (a Tensor, or a float): then "
-                "one recording is enough",
+                f"{self._name} has been recorded {self.recordings + 1} times, as something around "
+                f"it changed each time; now {why}. Pass it as an argument (a Tensor, or a float): "
+                "then one recording is enough",
                 RecompileWarning,
                 stacklevel=4,
             )

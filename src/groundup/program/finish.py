@@ -31,9 +31,8 @@ def finished(
             name = type(source.optimizer).__name__
             raise RecordError(f"{name}: its update counts went apart in this step")
     _phases(recorder)
-    names = given_names(
-        [g.value for g in recorder.given], recorder.lines, {id(g.value): g.path for g in recorder.given}, name,
-    )  # fmt: skip
+    paths = {id(g.value): g.path for g in recorder.given}
+    names = given_names([g.value for g in recorder.given], recorder.lines, paths, name)
     var = {key: Var(name, v.shape, v.dtype) for key, (name, v) in names.items()}
     arrays = {id(w.array): w for w in recorder.writes.values()}
     inputs, sources, updates, updated = [], {}, [], {}

@@ -3,8 +3,8 @@
 Lines that differ in names only are iterations. A name that changes from one to the next is an entry
 of a list: `h1, h2, h3` become `h[0], h[1], h[2]`. The lists of all loops must agree (backward goes
 through the lists of forward in reverse), and a list of parameters holds those of equal places in
-`blocks.0`, `blocks.1` and so on. The updates of other parameters, if they repeat, become a loop over
-all of them with `zip`. What does not fit stays written out.
+`blocks.0`, `blocks.1` and so on. The updates of other parameters, if they repeat, become a loop
+over all of them with `zip`. What does not fit stays written out.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ class _Roller:
             for whole in (name, *numbered):
                 parts = [whole, *(whole[i + 1 :] for i, c in enumerate(whole) if c == "_")]
                 owner = next((p for p in parts if p in parameters), None)
-                owner = owner or (whole[1:] if whole[:1] == "d" and whole[1:] in parameters else None)
+                owner = owner or (
+                    whole[1:] if whole[:1] == "d" and whole[1:] in parameters else None
+                )
                 if owner is not None:
                     found[name] = owner
                     break
@@ -124,7 +126,9 @@ class _Roller:
     def run(self) -> Rolled:
         loops = self._loops()
         lists = self._lists(loops)
-        place = {n: f"{name}[{i}]" for name, members in lists.items() for i, n in enumerate(members)}
+        place = {
+            n: f"{name}[{i}]" for name, members in lists.items() for i, n in enumerate(members)
+        }
         index = {n: (name, i) for name, members in lists.items() for i, n in enumerate(members)}
         inputs = {i.var.name for i in self.program.inputs}
         given = [name for name, members in lists.items() if set(members) <= inputs]
@@ -385,10 +389,14 @@ class _Roller:
             name = _common(column)
             if column is owners:
                 name = "param"
-            elif owners is not None and all(self.owner.get(n) == o for n, o in zip(column, owners, strict=True)):
+            elif owners is not None and all(
+                self.owner.get(n) == o for n, o in zip(column, owners, strict=True)
+            ):
                 prefix = column[0][: column[0].rfind(owners[0])].rstrip("_")
                 name = "grad" if prefix == "d" else prefix or name
-            elif owners is not None and all(n.endswith(o) for n, o in zip(column, owners, strict=True)):
+            elif owners is not None and all(
+                n.endswith(o) for n, o in zip(column, owners, strict=True)
+            ):
                 name = column[0].removesuffix(owners[0]).rstrip("_") or name
             while name in taken:
                 name += "_"

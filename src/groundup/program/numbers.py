@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(Number):
-    """A Python number while a step is recorded: it computes, and what it computes is written down."""
+    """A Python number while a step is recorded: what is computed with it is written down."""
 
     __array_ufunc__ = None  # a NumPy array must not take it for an object
     __slots__ = ("node", "recorder", "setting", "value")

@@ -345,8 +345,14 @@ def _inferred(
     if name in ("size", "value"):
         return (), "int"
     kinds = [i[0].__name__ if isinstance(i[0], type) else i[1] for i in ins]
-    if ins and name != "cast" and all(kind in ("int", "float", "bool") for kind in kinds) and not any(
-        kind == "bool" and not isinstance(i[0], type) for kind, i in zip(kinds, ins, strict=True)
+    if (
+        ins
+        and name != "cast"
+        and all(kind in ("int", "float", "bool") for kind in kinds)
+        and not any(
+            kind == "bool" and not isinstance(i[0], type)
+            for kind, i in zip(kinds, ins, strict=True)
+        )
     ):
         return (), number_kind(name, kinds)
     examples = [i[1] if isinstance(i[0], type) else _example(*i) for i in ins]

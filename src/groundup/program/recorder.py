@@ -39,7 +39,9 @@ class Recorder:
         self.sources: dict[int, Any] = {}  # by id of the Value
         self.values: dict[int, Any] = {}  # Value or number, by id of the array
         self.alive: list[Any] = []  # what ids stand for
-        self.sharing: dict[int, list[Array]] = {}  # arrays by id of the array that they are views of
+        self.sharing: dict[
+            int, list[Array]
+        ] = {}  # arrays by id of the array that they are views of
         self.phase, self.module = "forward", ""
         self.depth = 0
         self.paths: dict[int, str] = {}  # of modules and parameters, by id
@@ -105,8 +107,8 @@ class Recorder:
         key = id(arg.array)
         if key in self.stale:
             raise RecordError(
-                f"{self.where()}: {self.stale[key]}. A Program would use the old entries, the eager "
-                "step the new ones: take the view again after the update"
+                f"{self.where()}: {self.stale[key]}. A Program would use the old entries, the "
+                "eager step the new ones: take the view again after the update"
             )
         found = self.values.get(key)
         return self.outside(arg) if found is None else found
@@ -175,7 +177,7 @@ class Recorder:
         return value
 
     def _constant(self, array: Array) -> Any:
-        """An array that the step made, of nothing that the recorder knows: it becomes a constant."""
+        """An array that the step made of nothing that the recorder knows: a constant."""
         key = ("constant", array.shape, array.dtype, array.tobytes())
         if key in self.numbers:
             self.bind(array, self.numbers[key])
@@ -237,8 +239,8 @@ class Recorder:
         """`tensor.assign(value)`: the value, as a Tensor of the tensor's dtype."""
         if isinstance(self.sources.get(id(self.value_of(tensor))), FromArgument):
             raise RecordError(
-                f"{self.where()}: the step writes to its argument of shape {tensor.shape}: make it a "
-                "Parameter or Buffer that the step finds around it, or return the new value"
+                f"{self.where()}: the step writes to its argument of shape {tensor.shape}: make it "
+                "a Parameter or Buffer that the step finds around it, or return the new value"
             )
         array = tensor.array
         new = value if isinstance(value, Tensor) else constant(value, (tensor,))
@@ -478,7 +480,7 @@ class Recorder:
         return f"{root}|{self.paths.get(id(module), '')}|{type(module).__name__}"
 
     def shown(self, label: str) -> str:
-        """A label as comments show it: "layers[0] Linear", with several models "judge.layers[0]"."""
+        """A label as comments show it: "layers[0] Linear"; of several models "judge.layers[0]"."""
         if not label:
             return ""
         root, path, kind = label.split("|")
@@ -512,8 +514,8 @@ class Recorder:
         """Refuse to give out a value."""
         what = "a number" if tensor is None else f"a tensor of shape {tensor.shape}"
         raise RecordError(
-            f"{self.where()}: {how} reads the value of {what} while the step is being recorded. The "
-            "Program would keep today's value for good. Compute with it as a Tensor (gu.where "
+            f"{self.where()}: {how} reads the value of {what} while the step is being recorded. "
+            "The Program would keep today's value for good. Compute with it as a Tensor (gu.where "
             "instead of if, tensor operations instead of NumPy's), or return it from the step and "
             "read it there"
         )

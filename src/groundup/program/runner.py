@@ -438,4 +438,5 @@ def _aligned(nbytes: int) -> Array:
 def _view(slot: Slot, var: Any, order: str) -> Array:
     assert slot.memory is not None
     flat = slot.memory[: var.nbytes].view(var.dtype)
-    return flat.reshape(var.shape, order="F" if order == "F" else "C")
+    shaped: Array = flat.reshape(var.shape, order="F" if order == "F" else "C")
+    return shaped

@@ -114,11 +114,7 @@ class Printer:
     def _may_fold(self, e: Equation) -> bool:
         assert e.out is not None
         name = e.out.name
-        if (
-            not re.fullmatch(r"t\d+", name)
-            or not self.count[name]
-            or name in self.returned
-        ):
+        if not re.fullmatch(r"t\d+", name) or not self.count[name] or name in self.returned:
             return False
         new_axis = e.op == "reshape" and self._text(e).code.endswith("]")
         return self.count[name] == 1 or e.out.is_number or e.op in _CHEAP or new_axis
@@ -148,7 +144,7 @@ class Printer:
                 self.line_of.setdefault(equation.out.name, len(self.lines))
 
     def _fitted(self, e: Equation, start: str) -> str:
-        """The statement, in one line if it fits; else its longest operands get lines of their own."""
+        """The statement, in one line if it fits; else long operands get lines of their own."""
         while True:
             code = start + self._text(e).code
             folded = [i for i in e.names if i in self.waiting and self._splits(i)]
@@ -199,7 +195,7 @@ class Printer:
         self.updated.add(target)
 
     def _before_write(self, target: str, e: Equation) -> None:
-        """Write out what waits and reads the old entries; keep them if somebody reads them later."""
+        """Write out what waits and reads the old entries; keep those that are read later."""
         for name in [n for n, f in self.waiting.items() if target in f.reads]:
             if name not in e.names:
                 self._write_out(name)

@@ -96,6 +96,7 @@ class Recording:
     truths: list[tuple[FromSetting, bool]]
     places: list[Place]
     constants: dict[str, Array]
+
     def undo(self) -> None:
         """Put parameters, state and counts back as they were before the step."""
         for array, copy in self.before:

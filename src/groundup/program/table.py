@@ -105,9 +105,7 @@ def table(program: Program, profile: Mapping[int, float] | None = None) -> Table
     columns = ["line", "shape", "flops", "read", "written", "time", "share", "GFLOP/s"]
     for i, name in enumerate(columns[: 5 if total is None else 8]):
         # In a narrow terminal the source goes on in a second line, and no number is cut.
-        made.add_column(
-            name, justify="left" if i < 2 else "right", no_wrap=i > 0, overflow="fold"
-        )
+        made.add_column(name, justify="left" if i < 2 else "right", no_wrap=i > 0, overflow="fold")
     for row, style in rows:
         made.add_row(escape(row[0]), *row[1:], style=style)
     return made
