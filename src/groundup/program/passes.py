@@ -24,6 +24,7 @@ from groundup.ops.base import quiet
 from groundup.ops.reduce import reduced_axes
 from groundup.program.layouts import Layouts
 from groundup.program.program import OPS, Equation, Operand, Program, Var, infer
+from groundup.program.scalars import scalars
 from groundup.program.softmax import shared_softmax
 
 Pass: TypeAlias = Callable[[Program], Program]
@@ -412,6 +413,7 @@ def _automatic(name: str) -> bool:
 
 PASSES: tuple[Pass, ...] = (
     shared_softmax,
+    scalars,
     fold_constants,
     identities,
     common_subexpressions,

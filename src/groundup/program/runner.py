@@ -272,9 +272,6 @@ class Runner:
             self.code.append(f"{name} = int({ins[0]})")
         elif e.out.is_number:
             self.code.append(f"{name} = {_arithmetic(e.op, ins)}")
-        elif e.op == "cast" and self.program.vars[str(e.ins[0])].is_number:
-            self.space[f"as_{e.out.dtype}"] = np.dtype(e.out.dtype).type
-            self.code.append(f"{name} = as_{e.out.dtype}({ins[0]})")
         elif not e.ins:  # a constant
             array = op.forward(**attrs)
             array.flags.writeable = False
@@ -286,6 +283,9 @@ class Runner:
             assert statement is not None
             self.space |= _FUNCTIONS
             self.code += statement
+        elif e.op == "cast" and self.program.vars[str(e.ins[0])].is_number:
+            self.space[f"as_{e.out.dtype}"] = np.dtype(e.out.dtype).type
+            self.code.append(f"{name} = as_{e.out.dtype}({ins[0]})")
         elif op.ufunc and op.elementwise:
             self.space |= _FUNCTIONS
             self.code.append(f"{name} = {_short(op.ufunc)}({', '.join(ins)})")
