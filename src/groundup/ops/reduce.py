@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -84,7 +84,15 @@ class Reduction(Op):
     def flops(self, out: Shape, *shapes: Shape, **attrs: Any) -> int:
         return math.prod(shapes[0])
 
-    def text(self, *ins: Text, axis: Axis = None, keepdims: bool = False, **attrs: Any) -> Text:
+    def text(
+        self,
+        *ins: Text,
+        shapes: Sequence[Shape],
+        axis: Axis = None,
+        keepdims: bool = False,
+        **attrs: Any,
+    ) -> Text:
+        axis = axis if shapes[0] else None  # of a number NumPy knows no axis to take the mean of
         return method(ins[0], self.written, axis=axis, keepdims=True if keepdims else None)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from groundup.program.layouts import Layout, Layouts
 from groundup.program.program import OPS, Equation, Operand, Program, Var, infer
 
 # Each entry is rounded by itself, alike in an array of any layout.
@@ -27,12 +28,15 @@ def scalars(program: Program) -> Program:
 class _Scalars:
     def __init__(self, program: Program):
         self.program = program
-        self.known = program.vars
+        self.known = dict(program.vars)
         self.names = set(self.known)
         self.spread: dict[str, str] = {}  # broadcast values of a 0-d one: its name
         self.counts: dict[str, Operand] = {}  # 0-d arrays made of a size: the number's name
         self.made: dict[str, Equation] = {}
         self.equations: list[Equation] = []
+        self.layouts = Layouts(program, self.known)
+        for e in program.equations:
+            self.layouts.add(e)
 
     def run(self) -> Program:
         for e in self.program.equations:
@@ -98,14 +102,16 @@ class _Scalars:
         if not all(i in self.spread or not self.known[i].shape for i in e.names):
             return False
         uses = self.program.uses[e.out.name]
-        if -1 in uses or not all(OPS[self.program.equations[u].op].elementwise for u in uses):
+        if -1 in uses or not all(self._may_broadcast(e.out.name, u) for u in uses):
             return False
         ins = tuple(self.spread.get(i, i) if isinstance(i, str) else i for i in e.ins)
         single = Var(self._temporary(), (), e.out.dtype)
         self.known[single.name] = single
+        self.layouts.found[single.name] = Layout(())
         self._keep(replace(e, out=single, ins=ins))
         self._keep(replace(e, op="expand", ins=(single.name,), attrs=(("shape", e.out.shape),)))
         self.spread[e.out.name] = single.name
+        self.layouts.found[e.out.name] = Layout((), dense=False)
         return True
 
     def _reading_numbers(self, e: Equation) -> Equation:
@@ -116,9 +122,19 @@ class _Scalars:
             if isinstance(i, str) and i in self.spread:
                 ins = (*e.ins[:at], self.spread[i], *e.ins[at + 1 :])
                 fewer = replace(e, ins=ins)
-                if e.out is not None and infer(fewer, self.known) == (e.out.shape, e.out.dtype):
+                fits = e.out is not None and infer(fewer, self.known) == (e.out.shape, e.out.dtype)
+                if fits and self.layouts.same(e, fewer):
                     e = fewer
         return e
+
+    def _may_broadcast(self, name: str, user: int) -> bool:
+        """Whether an equation makes the same, in the same layout, of a broadcast value."""
+        e, found = self.program.equations[user], self.layouts.found
+        before, whole = self.layouts.of(e), found[name]
+        found[name] = Layout((), dense=False)
+        after = self.layouts.of(e)
+        found[name] = whole
+        return OPS[e.op].elementwise and before is not None and before == after
 
     def _temporary(self) -> str:
         i = len(self.names)
@@ -132,4 +148,5 @@ def _fits_exactly(number: Any, dtype: str) -> bool:
     """Whether a dtype holds a Python number without rounding."""
     if isinstance(number, bool) or not math.isfinite(number) or abs(number) > 1e30:
         return False
-    return float(np.dtype(dtype).type(number)) == number
+    rounded = float(np.dtype(dtype).type(number))  # compared as doubles
+    return rounded == number
