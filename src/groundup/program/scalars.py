@@ -149,4 +149,4 @@ def _fits_exactly(number: Any, dtype: str) -> bool:
     if isinstance(number, bool) or not math.isfinite(number) or abs(number) > 1e30:
         return False
     rounded = float(np.dtype(dtype).type(number))  # compared as doubles
-    return rounded == number
+    return bool(rounded == number)
