@@ -824,3 +824,13 @@ def test_weights_copied_out_are_an_error() -> None:
 
     with pytest.raises(RecordError, match="reads the value"):
         gu.record(step, X)
+
+
+def test_a_constant_that_is_returned_is_the_callers_own() -> None:
+    step = gu.compile(lambda x: (x.sum(), gu.zeros(3), gu.ones(2) * 3.0))
+    for _ in range(5):
+        _, zeros, threes = step(X)
+        assert zeros.tolist() == [0, 0, 0]
+        assert threes.tolist() == [3, 3]
+        zeros.data[:] = 7
+        threes.data[:] = 7
