@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from groundup.ops.base import Number
 from groundup.tensor import Tensor, Value, as_tensor, lengths
 
 
@@ -28,7 +30,8 @@ def full(shape: int | Sequence[int], value: float, dtype: npt.DTypeLike = np.flo
 
 def arange(*bounds: float, dtype: npt.DTypeLike | None = None) -> Tensor:
     """Evenly spaced numbers, as in NumPy; floats are float32 unless a dtype is given."""
-    numbers = np.arange(*bounds, dtype=dtype)
+    plain = [operator.index(b) if isinstance(b, Number) else b for b in bounds]
+    numbers = np.arange(*plain, dtype=dtype)
     if dtype is None and numbers.dtype.kind == "f":
         numbers = numbers.astype(np.float32)
     return Tensor.of(numbers)

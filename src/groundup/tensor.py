@@ -216,6 +216,8 @@ class Tensor:
 
     @property
     def shape(self) -> Shape:
+        if state.recorder is not None:
+            return state.recorder.shape_for_user(self)
         return self.array.shape
 
     @property
@@ -229,10 +231,14 @@ class Tensor:
     @property
     def size(self) -> int:
         """The number of entries, as in NumPy."""
+        if state.recorder is not None:
+            return state.recorder.size_for_user(self)
         return self.array.size
 
     def numel(self) -> int:
         """The number of entries, as in PyTorch."""
+        if state.recorder is not None:
+            return state.recorder.size_for_user(self)
         return self.array.size
 
     def dim(self) -> int:
@@ -273,6 +279,8 @@ class Tensor:
     def __len__(self) -> int:
         if not self.shape:
             raise ShapeError("a 0-d tensor has no length")
+        if state.recorder is not None:
+            state.recorder.length_read(len(self.array))
         return len(self.array)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -753,7 +761,8 @@ class Tensor:
         """Pieces along an axis: of a size each (the last may be smaller), or of given sizes."""
         (at,) = axes_of(axis, self.ndim)
         n = self.shape[at]
-        if isinstance(size, int | np.integer):
+        if not isinstance(size, Sequence):
+            size = operator.index(size)
             if size < 1:
                 raise ShapeError(f"split: the size of a piece is at least 1, not {size}")
             sizes = [min(size, n - start) for start in range(0, n, size)]

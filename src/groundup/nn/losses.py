@@ -114,7 +114,7 @@ class CrossEntropy(Loss):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         self._check(logits, labels)
         log_p = logits.log_softmax(1)
-        losses = -log_p[arange(shape=labels.shape), labels]
+        losses = -log_p[arange(labels), labels]
         if self.weight is not None:
             losses = losses * self._weight(logits)[labels]
         if self.label_smoothing:

@@ -79,15 +79,15 @@ def _listed(entries: Any) -> str:
 
 
 class Arange(Op):
-    """0, 1, ... (int64)."""
+    """0, 1, ... (int64): as many as shape says, or as an array has rows."""
 
     differentiable = False
 
-    def forward(self, *, shape: Shape) -> Array:
-        return np.arange(shape[0])
+    def forward(self, *like: Array, shape: Shape | None = None) -> Array:
+        return np.arange(len(like[0]) if shape is None else shape[0])
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        return lengths(self.name, attrs["shape"])[:1]
+        return lengths(self.name, attrs["shape"] if "shape" in attrs else shapes[0])[:1]
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
         return np.dtype(np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from groundup.errors import DtypeError, ShapeError
 from groundup.ops import helpers
-from groundup.ops.base import Array, Op, Shape
+from groundup.ops.base import Array, Number, Op, Shape, state
 from groundup.ops.text import ATOM, Text, call, index as index_text
 
 if TYPE_CHECKING:
@@ -46,12 +46,17 @@ def split_index(index: Any, shape: tuple[int, ...]) -> tuple[Pattern, list[Any]]
             part = np.asarray(part)
         if isinstance(part, slice):
             bounds = (part.start, part.stop, part.step)
+            if any(isinstance(b, Number) for b in bounds):
+                fixed_size()
             pattern.append(slice(*[b if b is None else operator.index(b) for b in bounds]))
         elif part is None:
             pattern.append(part)
         elif part is Ellipsis:
             pattern.append(part)
             axis += len(shape) - sum([_axes_used(p) for p in parts])
+        elif isinstance(part, Number):
+            fixed_size()
+            pattern.append(operator.index(part))
         elif isinstance(part, int | np.integer) and not isinstance(part, bool):
             pattern.append(int(part))
         elif _is_mask(part):
@@ -79,6 +84,12 @@ def split_index(index: Any, shape: tuple[int, ...]) -> tuple[Pattern, list[Any]]
 
 
 _NO_DTYPE = np.dtype(object)
+
+
+def fixed_size() -> None:
+    """Note that a recorded step has the size of its batch in an index, for good."""
+    if state.recorder is not None:
+        state.recorder.fixed_batch = True
 
 
 def _axes_used(part: Any) -> int:

@@ -133,8 +133,8 @@ class Pad(Rearrangement):
     def bwd(
         self, out: Tensor, x: Tensor, *, widths: tuple[tuple[int, int], ...], value: float
     ) -> None:
-        sides = zip(widths, x.shape, strict=True)
-        x.g = out.g[tuple(slice(before, before + n) for (before, _), n in sides)]
+        # Counted from the end where there is a border, so that no length is in the index.
+        x.g = out.g[tuple(slice(a or None, -b if b else None) for a, b in widths)]
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
         fits = len(attrs["widths"]) == len(shapes[0]) > 0

@@ -20,7 +20,7 @@ _BATCH = 1_000_003
 def symbolic_shapes(program: Program) -> tuple[dict[str, str], str]:
     """Every value's shape as text, and the argument of which n is the length ("" if none)."""
     arguments = [i.var for i in program.inputs_of("argument") if i.var.shape]
-    if arguments and arguments[0].shape[0] > 1:
+    if arguments and arguments[0].shape[0] > 1 and not program.fixed_batch:
         size = arguments[0].shape[0]
         shapes = _generalised(program, size, False) or _generalised(program, size, True)
         if shapes is not None:
@@ -60,7 +60,7 @@ def _generalised(program: Program, size: int, multiples: bool) -> dict[str, Shap
             continue
         op, attrs = OPS[e.op], dict(e.attrs)
         ins = [known[i] if isinstance(i, str) else () for i in e.ins]
-        if "shape" in attrs:
+        if "shape" in attrs and e.op != "arange":
             found = _wider_attribute(e, ins, attrs["shape"], size, multiples)
             if found is None:
                 return None

@@ -303,7 +303,9 @@ class Given:
             self.values.append(array)
             self.holders.append(value)
             return (array.shape, array.dtype, array.flags.c_contiguous, value.requires_grad)
-        if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, np.ndarray):
             array = as_tensor(value).array
             self.values.append(array)
             self.holders.append(None)
@@ -344,6 +346,7 @@ def _compare(what: str, eager: Array, engine: Array) -> None:
 
 def _worst(eager: Array, engine: Array) -> str:
     gap = np.abs(np.asarray(eager, np.float64) - np.asarray(engine, np.float64))
+    gap = np.where(np.isnan(gap), np.where(np.isnan(eager) & np.isnan(engine), 0.0, np.inf), gap)
     place = np.unravel_index(int(np.argmax(gap)), gap.shape) if gap.size else ()
     where = tuple(int(i) for i in place)
     return f"at {where} {engine[where]} instead of {eager[where]}"

@@ -72,6 +72,7 @@ def finished(
         equations,
         outputs,
         tuple(updates),
+        recorder.fixed_batch,
     ).verify()
     gradients: list[tuple[Tensor | int, str]] = []
     for tensor, value in recorder.gradients:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from groundup.program.names import RESERVED
 from groundup.program.program import Program, leaves
 
 _LONGEST = 400  # lines of one iteration
@@ -228,9 +229,21 @@ class _Roller:
 
     def _fits_zip(self, loop: Loop, lasting: list[tuple[str, ...]]) -> bool:
         """Whether the loop goes over values that are all there before it."""
-        made = {self.lines[i].code.split(" = ")[0] for i in range(loop.start, loop.stop)}
-        loop.zipped = self.lines[loop.start].phase == "update" and not any(
-            n in made for c in lasting for n in c
+        if self.lines[loop.start].phase != "update":
+            return False
+        made, written = set(), set()
+        for i in range(loop.start, loop.stop):
+            target = re.match(r"(\w+)(\[\.\.\.\])? (.?)= ", self.lines[i].code)
+            if target is not None:
+                (written if target[2] or target[3] else made).add(target[1])
+        # The rounds may change places, so each has its values for itself.
+        changing = {n for c in loop.columns for n in c}
+        several = sum(len({c[j] for c in loop.columns}) for j in range(loop.count))
+        loop.zipped = (
+            not any(n in made for c in lasting for n in c)
+            and several == len(changing)
+            and written <= changing
+            and len(lasting) <= 8
         )
         return loop.zipped
 
@@ -262,7 +275,7 @@ class _Roller:
                 chains.append(chain)
         chains += self._besides(chains, loops)
         members = {n for chain in chains for n in chain}
-        taken = {*self.names} - members
+        taken = ({*self.names} - members) | RESERVED
         named: dict[str, list[str]] = {}
         # Gradients and optimizer state are called after what they belong to: that comes first.
         for chain in sorted(chains, key=lambda c: max(map(len, c))):
@@ -398,7 +411,7 @@ class _Roller:
                 n.endswith(o) for n, o in zip(column, owners, strict=True)
             ):
                 name = column[0].removesuffix(owners[0]).rstrip("_") or name
-            while name in taken:
+            while name in taken or name in RESERVED:
                 name += "_"
             taken = taken | {name}
             written[column[0]] = name
@@ -474,7 +487,7 @@ class _Roller:
 def _unused(stem: str, taken: set[str]) -> str:
     """The stem as a name, with a number if it is taken or no name for a value."""
     name, i = stem, 1
-    while name in taken or name in ("t", "dt"):
+    while name in taken or name in RESERVED or name in ("t", "dt"):
         name, i = f"{stem}{'_' if stem[-1].isdigit() else ''}{i}", i + 1
     return name
 

@@ -19,9 +19,10 @@ class Hint(NamedTuple):
     of: Any = None
 
 
-_TAKEN = {*keyword.kwlist, *dir(builtins), "np", "n"}
+# Names that printed programs use for other things.
+RESERVED = {*keyword.kwlist, *dir(builtins), "np", "n", "i"}
 # Helpers that printed programs may define.
-_TAKEN |= {"sigmoid", "softmax", "log_softmax", "erf", "unslice", "scatter_add", "philox"}
+RESERVED |= {"sigmoid", "softmax", "log_softmax", "erf", "unslice", "scatter_add", "philox"}
 
 
 def given_names(
@@ -29,7 +30,7 @@ def given_names(
 ) -> dict[int, tuple[str, Any]]:
     """A name for every value, by its id, with the value."""
     names: dict[int, tuple[str, Any]] = {}
-    used = {*_TAKEN, function}
+    used = {*RESERVED, function}
     numbers: dict[str, int] = {}  # the next number to try behind a name
     stems = {
         id(v): _stem(paths.get(id(v), "")) for v in inputs if not any(h.rank == 0 for h in v.hints)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,10 +19,18 @@ class Recorded(Number):
     """A Python number while a step is recorded: what is computed with it is written down."""
 
     __array_ufunc__ = None  # a NumPy array must not take it for an object
-    __slots__ = ("node", "recorder", "setting", "value")
+    __slots__ = ("is_size", "node", "recorder", "setting", "value")
 
-    def __init__(self, recorder: Recorder, value: float, node: Value, setting: Any = None):
+    def __init__(
+        self,
+        recorder: Recorder,
+        value: float,
+        node: Value,
+        setting: Any = None,
+        is_size: bool = False,
+    ):
         self.recorder, self.value, self.node, self.setting = recorder, value, node, setting
+        self.is_size = is_size  # it follows from shapes alone
 
     def as_tensor(self, dtype: np.dtype[Any]) -> Tensor:
         """The number as a 0-d Tensor."""
@@ -72,30 +81,56 @@ class Recorded(Number):
     def __bool__(self) -> bool:
         """Whether a setting is zero may decide what the step does: it is looked at again later."""
         if self.setting is None:
-            self._refuse("`if` or bool()")
+            return bool(self._refuse("`if` or bool()"))
         self.recorder.truths.append((self.setting, bool(self.value)))
         return bool(self.value)
 
-    def _refuse(self, how: str) -> NoReturn:
-        self.recorder.refuse(how, None)
+    def _refuse(self, how: str) -> float:
+        """A size that shapes give may be looked at; another number must not be."""
+        if not self.is_size:
+            self.recorder.refuse(how, None)
+        self.recorder.size_read()
+        return self.value
 
     def __float__(self) -> float:
-        self._refuse("float(), or a function of the math module,")
+        return float(self._refuse("float(), or a function of the math module,"))
 
     def __int__(self) -> int:
-        self._refuse("int()")
+        return int(self._refuse("int()"))
 
     def __index__(self) -> int:
-        self._refuse("use as a count or index")
+        return operator.index(self._refuse("use as a count or index"))  # type: ignore[arg-type]
+
+    def _compared(self, other: Any) -> tuple[float, Any]:
+        value = self._refuse("a comparison")
+        return value, other.value if isinstance(other, Recorded) else other
 
     def __eq__(self, other: object) -> bool:
-        self._refuse("a comparison")
+        a, b = self._compared(other)
+        return bool(a == b)
 
     def __lt__(self, other: Any) -> bool:
-        self._refuse("a comparison")
+        a, b = self._compared(other)
+        return bool(a < b)
 
-    __gt__ = __le__ = __ge__ = __lt__
-    __hash__ = object.__hash__
+    def __le__(self, other: Any) -> bool:
+        a, b = self._compared(other)
+        return bool(a <= b)
+
+    def __gt__(self, other: Any) -> bool:
+        return not self <= other
+
+    def __ge__(self, other: Any) -> bool:
+        return not self < other
+
+    def __floordiv__(self, other: Any) -> Any:
+        return int(self) // other
+
+    def __mod__(self, other: Any) -> Any:
+        return int(self) % other
+
+    def __hash__(self) -> int:
+        return hash(self.value)
 
     def __repr__(self) -> str:
-        return f"<number {self.value!r} of a recorded step>"
+        return str(self.value)

@@ -90,7 +90,7 @@ def fold_constants(program: Program) -> Program:
             number[out.name] = _arithmetic(new)
             continue
         if out is not None and new.op not in ("full", "size", "value", "array", "arange"):
-            made = _uniform(new, constant, rewrite.vars)
+            made = _uniform(new, constant, rewrite.vars, program.batch)
             if made is None:
                 new = _with_numbers(new, constant, rewrite)
             else:
@@ -116,7 +116,7 @@ def _arithmetic(equation: Equation) -> Operand:
 
 
 def _uniform(
-    equation: Equation, constant: Mapping[str, Equation], known: Mapping[str, Var]
+    equation: Equation, constant: Mapping[str, Equation], known: Mapping[str, Var], batch: int
 ) -> Equation | None:
     """The equation as a `full`, if all that goes in is, and all that comes out is one number."""
     op, out = OPS[equation.op], equation.out
@@ -133,6 +133,9 @@ def _uniform(
         return _full(equation, out, dict(constant[str(ins[0])].attrs)["value"])
     elif equation.op == "sum" and _sums_exactly(constant[str(ins[0])], known[str(ins[0])].size):
         shapes = [known[str(ins[0])].shape]
+        axes = reduced_axes(attrs.get("axis"), len(shapes[0]))
+        if batch > 1 and any(shapes[0][a] == batch for a in axes):
+            return None  # the number of rows is no constant
     else:
         return None
     arrays = []

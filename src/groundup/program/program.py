@@ -111,6 +111,8 @@ class Program:
         equations: in the order in which they run.
         outputs: what the step returns: a name, None, or a tuple, list or dict of such.
         updates: the input that is written to, and the value that it gets, in order.
+        fixed_batch: whether the step's code did something with the length of its batch that holds
+            for this length only.
 
     """
 
@@ -119,6 +121,7 @@ class Program:
     equations: tuple[Equation, ...]
     outputs: Any
     updates: tuple[tuple[str, str], ...]
+    fixed_batch: bool = False
 
     # Looking at it
 
@@ -139,6 +142,12 @@ class Program:
         for name in [*leaves(self.outputs), *(new for _, new in self.updates)]:
             found[name].append(-1)
         return found
+
+    @property
+    def batch(self) -> int:
+        """The length of the first argument that has one, which may be another at the next call."""
+        shapes = (i.var.shape for i in self.inputs if i.role == "argument" and i.var.shape)
+        return next((shape[0] for shape in shapes), 0)
 
     def inputs_of(self, *roles: str) -> list[Input]:
         """The inputs of some roles."""

@@ -88,7 +88,9 @@ def _entered(
     counter = iter(range(1_000_000))
 
     def enter(value: Any, name: str) -> Any:
-        if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.generic):  # NumPy's numbers are Python's
+            value = value.item()
+        if isinstance(value, np.ndarray):
             value = Tensor(value)
         if isinstance(value, Tensor):
             if value.node is not None:

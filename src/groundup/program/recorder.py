@@ -19,15 +19,20 @@ import numpy as np
 from groundup.errors import GroundupError, RecordError
 from groundup.nn import Module
 from groundup.nn.step import tensors_in
-from groundup.ops import Op
+from groundup.ops import Op, slice_
 from groundup.ops.base import Array, Axis, constant, quiet, state
 from groundup.optim import Optimizer
 from groundup.program.names import Hint
+from groundup.program import numbers
 from groundup.program.numbers import Recorded
+from groundup.program.program import OPS
 from groundup.program.sources import FromArgument, FromCount, FromSetting, FromTensor
 from groundup.program.values import Given, Line, Value
 from groundup.program.watch import is_users
 from groundup.tensor import Buffer, Parameter, Tensor
+
+
+_NUMBERS = (__file__, numbers.__file__)
 
 
 class Recorder:
@@ -43,6 +48,8 @@ class Recorder:
             int, list[Array]
         ] = {}  # arrays by id of the array that they are views of
         self.phase, self.module = "forward", ""
+        self.batch = 0  # the length of the first argument
+        self.fixed_batch = False  # whether that length went into what does not follow it
         self.depth = 0
         self.paths: dict[int, str] = {}  # of modules and parameters, by id
         self.roots: dict[int, str] = {}  # names of the outermost modules, by id, in order
@@ -65,8 +72,17 @@ class Recorder:
 
     def record(self, op: Op, args: tuple[Any, ...], attrs: dict[str, Any], out: Tensor) -> None:
         """Write down an op that ran."""
+        if OPS.get(op.name) is not op:
+            raise RecordError(
+                f"{self.where()}: the op {op.name!r} is not one of groundup's, and a Program is "
+                "made of those alone: write it as a Module whose forward and bwd are made of them"
+            )
         ins = tuple(self.operand(a) for a in args)
         array = out.array
+        if attrs.get("classes") == self.batch or _cuts_batch(op, args, attrs, self.batch):
+            # As many classes as rows: one may follow from the other. A part of the rows: so may
+            # how many parts there are.
+            self.fixed_batch = True
         if op.is_check:
             self._write(None, op.name, ins, attrs)
             return
@@ -144,6 +160,8 @@ class Recorder:
 
     def argument(self, array: Array, name: str, index: int) -> None:
         """An argument of the step."""
+        if not self.batch and array.ndim:
+            self.batch = len(array)
         value = Value(array.shape, str(array.dtype), [Hint(0, name)])
         if id(array) in self.values:
             raise RecordError(f"two arguments of the step are one array ({name}): pass a copy")
@@ -189,6 +207,8 @@ class Recorder:
 
     def _new_constant(self, array: Array) -> Value:
         value: Value | None
+        if self.batch > 1 and array.shape[:1] == (self.batch,) and array.strides[0]:
+            self.fixed_batch |= not bool((array == array.flat[0]).all())
         if array.dtype.kind in "iu" and array.ndim == 1 and array.dtype == np.int64:
             n = len(array)
             if n and np.array_equal(array, np.arange(n)):
@@ -269,8 +289,40 @@ class Recorder:
         key = ("size", id(value), axis)
         if key not in self.numbers:
             node = self._number_line("size", (value,), {"axis": axis}, "int")
-            self.numbers[key] = Recorded(self, count, node)
+            self.numbers[key] = Recorded(self, count, node, is_size=True)
         return self.numbers[key]  # type: ignore[no-any-return]
+
+    # Sizes that the user's code asks for. `x.shape[0]` is a number that follows x; where its value
+    # goes into something that does not, the Program is for batches of this size only.
+
+    def shape_for_user(self, tensor: Tensor) -> tuple[Any, ...]:
+        """A shape: in the user's code the length of the batch is such a number."""
+        shape = tensor.array.shape
+        if self.batch not in shape or not is_users(sys._getframe(2).f_code.co_filename):
+            return shape
+        return tuple(
+            self.size(tensor, i, n) if n == self.batch else n for i, n in enumerate(shape)
+        )
+
+    def size_for_user(self, tensor: Tensor) -> Any:
+        """The number of entries, in the user's code as a number that follows the tensor."""
+        size = tensor.array.size
+        if is_users(sys._getframe(2).f_code.co_filename):
+            return self.size(tensor, None, size)
+        return size
+
+    def length_read(self, length: int) -> None:
+        """`len` gives a plain int."""
+        if length == self.batch and is_users(sys._getframe(2).f_code.co_filename):
+            self.fixed_batch = True
+
+    def size_read(self) -> None:
+        """The value of a size is looked at: by groundup for a shape, or by the user's code."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename in _NUMBERS:
+            frame = frame.f_back
+        if frame is None or is_users(frame.f_code.co_filename):
+            self.fixed_batch = True
 
     def _number_line(
         self, op: str, ins: tuple[Any, ...], attrs: dict[str, Any], kind: str
@@ -286,7 +338,9 @@ class Recorder:
         key = (op, *(id(i) if isinstance(i, Value) else (type(i), i) for i in ins))
         if key not in self.numbers:
             kind = "int" if isinstance(result, int) else "float"
-            made = Recorded(self, result, self._number_line(op, ins, {}, kind))
+            size = all(not isinstance(a, Recorded) or a.is_size for a in args)
+            node = self._number_line(op, ins, {}, kind)
+            made = Recorded(self, result, node, is_size=size)
             self.numbers[key] = made
         return self.numbers[key]  # type: ignore[no-any-return]
 
@@ -435,7 +489,16 @@ class Recorder:
                 self.paths.setdefault(id(tensor), f"{name} of {type(optimizer).__name__}")
                 if id(tensor.array) not in self.values:
                     value = self.outside(tensor)
-                    value.hints.append(Hint(0, f"{name}_", self.value_of(p)))
+                    value.hints.append(Hint(0, f"{name}_", self.given_value(p)))
+
+    def given_value(self, tensor: Tensor) -> Value:
+        """The Value that a tensor held before the step."""
+        value = self.value_of(tensor)
+        for given in self.given:
+            source = self.sources[id(given.value)]
+            if isinstance(source, FromTensor) and source.array is tensor.array:
+                return given.value
+        return value
 
     # Modules
 
@@ -540,6 +603,14 @@ class Counter:
         self.now, self.latest = self.start, self.value
 
 
+def _cuts_batch(op: Op, args: tuple[Any, ...], attrs: dict[str, Any], batch: int) -> bool:
+    """Whether an op takes some of the batch's rows by their number."""
+    if op is not slice_ or batch < 2 or not args[0].array.shape[:1] == (batch,):
+        return False
+    first = attrs["index"][0] if attrs["index"] else None
+    return isinstance(first, slice) and not first.start is first.stop is None
+
+
 def _root(array: Array) -> Array:
     """The array that owns the memory."""
     while isinstance(array.base, np.ndarray):
@@ -553,6 +624,8 @@ def _fixed(value: Any) -> Any:
         return tuple(_fixed(v) for v in value)
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, Recorded):
+        return value.value
     if isinstance(value, type | np.dtype):
         return np.dtype(value)
     return value

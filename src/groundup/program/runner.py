@@ -132,8 +132,8 @@ class Runner:
         for i, e in enumerate(self.program.equations):
             for name in e.names:
                 last[name] = i
-        for _, new in self.program.updates:
-            last[new] = _END
+        for name in [*self.returned, *(new for _, new in self.program.updates)]:
+            last[name] = _END  # and so, below, what a returned view shows
         for e in self.program.equations:  # a view lives in what it shows
             if e.out is not None and OPS[e.op].is_view:
                 source = str(e.ins[0])
@@ -272,8 +272,8 @@ class Runner:
             self.code.append(f"{name} = int({ins[0]})")
         elif e.out.is_number:
             self.code.append(f"{name} = {_arithmetic(e.op, ins)}")
-        elif not e.ins:  # a constant
-            array = op.forward(**attrs)
+        elif not e.ins or e.op == "arange":  # a constant, as long as shapes are what they are
+            array = op.forward(*(np.empty(s) for s in self._shapes(e)), **attrs)
             array.flags.writeable = False
             self._fix(name, array)
         elif op.is_view and str(e.ins[0]) in self.fixed:

@@ -270,6 +270,10 @@ def _body(program: Program, printer: Printer, rolled: Rolled) -> str:
             rows.append((f"n = len({printer.batch})", f"# {size} when this was recorded"))
         else:
             rows.append((f"# n: the length of {printer.batch}, {size} when recorded", ""))
+    batches = [i.var for i in program.inputs_of("argument") if i.var.shape]
+    if program.fixed_batch and batches:
+        length = batches[0].shape[0]
+        rows.append((f"assert len({batches[0].name}) == {length}", "# the step used its length"))
     for name in printer.saved:
         held = rolled.place.get(name, name)
         rows.append((f"{printer.copied[name]} = {held}.copy()", f"# {printer.shapes[name]}"))
@@ -314,7 +318,7 @@ def _aligned(rows: list[tuple[str, str]]) -> str:
     column = max(widths, default=0) + 2
     out = []
     for code, comment in rows:
-        line = f"    {code.ljust(column) if len(code) < column else code + '  '}{comment}"
+        line = f"    {code.ljust(column) if len(code) + 2 <= column else code + '  '}{comment}"
         out.append((line if comment else f"    {code}").rstrip())
     return "\n".join(out) + "\n"
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from groundup.program.names import Hint
-from groundup.program.sources import FromTensor
 from groundup.program.values import Value
 from groundup.tensor import Tensor
 
@@ -72,7 +71,7 @@ class Watch:
         made = {id(line.out) for line in recorder.lines[began:]}
         own = not code.co_filename.startswith(HERE)
         parameter = local.get("p") if code.co_name == "update" else None
-        of = recorder.values.get(id(parameter.array)) if isinstance(parameter, Tensor) else None
+        of = recorder.given_value(parameter) if isinstance(parameter, Tensor) else None
         for name, value in local.items():
             if name in code.co_varnames[: code.co_argcount]:
                 continue
@@ -80,17 +79,6 @@ class Watch:
             found = recorder.values.get(id(array))
             if isinstance(found, Value) and id(found) in made | recorder.constants.keys():
                 hint = Hint(2 if own else 4, name)
-                if isinstance(of, Value):
-                    hint = Hint(4, f"{name}_", _first(of, recorder))
+                if of is not None:
+                    hint = Hint(4, f"{name}_", of)
                 found.hints.append(hint)
-
-
-def _first(value: Value, recorder: Recorder) -> Value:
-    """The parameter whose updated value this is, or the value itself."""
-    for write in recorder.writes.values():
-        if recorder.values.get(id(write.array)) is value:
-            for given in recorder.given:
-                source = recorder.sources[id(given.value)]
-                if isinstance(source, FromTensor) and source.array is write.array:
-                    return given.value
-    return value
