@@ -30,7 +30,7 @@ def full(shape: int | Sequence[int], value: float, dtype: npt.DTypeLike = np.flo
 
 def arange(*bounds: float, dtype: npt.DTypeLike | None = None) -> Tensor:
     """Evenly spaced numbers, as in NumPy; floats are float32 unless a dtype is given."""
-    plain = [operator.index(b) if isinstance(b, Number) else b for b in bounds]
+    plain: list[Any] = [operator.index(b) if isinstance(b, Number) else b for b in bounds]
     numbers = np.arange(*plain, dtype=dtype)
     if dtype is None and numbers.dtype.kind == "f":
         numbers = numbers.astype(np.float32)

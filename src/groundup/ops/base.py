@@ -97,6 +97,10 @@ class Number(ABC):
     """
 
     @abstractmethod
+    def __index__(self) -> int:
+        """The number where a plain int is needed, if it may be known."""
+
+    @abstractmethod
     def as_tensor(self, dtype: np.dtype[Any]) -> TensorType:
         """The number as a 0-d Tensor, as it takes part in an op with Tensors of a dtype."""
 

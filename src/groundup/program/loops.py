@@ -231,7 +231,8 @@ class _Roller:
         """Whether the loop goes over values that are all there before it."""
         if self.lines[loop.start].phase != "update":
             return False
-        made, written = set(), set()
+        made: set[str] = set()
+        written: set[str] = set()
         for i in range(loop.start, loop.stop):
             target = re.match(r"(\w+)(\[\.\.\.\])? (.?)= ", self.lines[i].code)
             if target is not None:

@@ -22,15 +22,14 @@ from groundup.nn.step import tensors_in
 from groundup.ops import Op, slice_
 from groundup.ops.base import Array, Axis, constant, quiet, state
 from groundup.optim import Optimizer
-from groundup.program.names import Hint
 from groundup.program import numbers
+from groundup.program.names import Hint
 from groundup.program.numbers import Recorded
 from groundup.program.program import OPS
 from groundup.program.sources import FromArgument, FromCount, FromSetting, FromTensor
 from groundup.program.values import Given, Line, Value
 from groundup.program.watch import is_users
 from groundup.tensor import Buffer, Parameter, Tensor
-
 
 _NUMBERS = (__file__, numbers.__file__)
 
@@ -300,9 +299,7 @@ class Recorder:
         shape = tensor.array.shape
         if self.batch not in shape or not is_users(sys._getframe(2).f_code.co_filename):
             return shape
-        return tuple(
-            self.size(tensor, i, n) if n == self.batch else n for i, n in enumerate(shape)
-        )
+        return tuple(self.size(tensor, i, n) if n == self.batch else n for i, n in enumerate(shape))
 
     def size_for_user(self, tensor: Tensor) -> Any:
         """The number of entries, in the user's code as a number that follows the tensor."""
@@ -605,10 +602,10 @@ class Counter:
 
 def _cuts_batch(op: Op, args: tuple[Any, ...], attrs: dict[str, Any], batch: int) -> bool:
     """Whether an op takes some of the batch's rows by their number."""
-    if op is not slice_ or batch < 2 or not args[0].array.shape[:1] == (batch,):
+    if op is not slice_ or batch < 2 or args[0].array.shape[:1] != (batch,):
         return False
     first = attrs["index"][0] if attrs["index"] else None
-    return isinstance(first, slice) and not first.start is first.stop is None
+    return isinstance(first, slice) and (first.start, first.stop) != (None, None)
 
 
 def _root(array: Array) -> Array:
