@@ -21,6 +21,7 @@ CLEAN = {
     "own_rules": True,
     "quiet": False,
     "sweep": None,
+    "recorder": None,
     "np.geterr": np.geterr(),
 }
 

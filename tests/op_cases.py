@@ -422,6 +422,11 @@ CONSTANTS = [
         lambda x: x * ops.arange(shape=(4,)),
         lambda x: x * torch.arange(4),
     ),
+    Case(
+        "arange like",
+        lambda x: x * ops.arange(x).unsqueeze(1),
+        lambda x: x * torch.arange(len(x)).unsqueeze(1),
+    ),
     Case("size", lambda x: ops.size(x, axis=None), lambda x: torch.tensor(x.numel()), [B]),
     Case("size axes", lambda x: ops.size(x, axis=(0, -1)), lambda x: torch.tensor(8), [B]),
     Case("size of 0-d", lambda x: ops.size(x, axis=()), lambda x: torch.tensor(1), [np.array(2.5)]),

@@ -424,7 +424,9 @@ def test_threads_have_their_own_flags() -> None:
 
 
 def test_flags_are_those_that_the_tests_watch() -> None:
-    assert set(State.__annotations__) == {"recording", "own_rules", "quiet", "sweep"}
+    assert set(State.__annotations__) == {
+        "recording", "own_rules", "quiet", "sweep", "recorder",
+    }  # fmt: skip
 
 
 # Depth

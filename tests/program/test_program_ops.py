@@ -12,7 +12,7 @@ from oracle import F32, F64, is_float, normal, positive, rng, several
 from programs import Recorded
 
 import groundup as gu
-from groundup import Tensor
+from groundup import Tensor, ops
 from groundup.errors import RecordError
 
 # A Program would keep what these read: how many entries are true, how many rows there are.
@@ -101,6 +101,8 @@ EDGES = [
     both("sum along an axis of 0-d", lambda x: x.sum(-1, keepdims=True), SCALAR),
     both("softmax of 0-d", lambda x: x.softmax(-1), SCALAR),
     both("amax along an axis of 0-d", lambda x: x.amax(0), SCALAR),
+    both("mean along an axis of 0-d", lambda x: x.mean(-1, keepdims=True), SCALAR),
+    both("argmax along an axis of 0-d", lambda x: x.argmax(0), SCALAR),
     both("sum of 0-d", lambda x: x.sum((), keepdims=True), SCALAR),
     both("mean of 0-d", lambda x: x.mean(), SCALAR),
     both("sum over nothing", lambda x: x.sum(0, keepdims=True), EMPTY),
@@ -128,6 +130,9 @@ EDGES = [
     both("stack of numbers", lambda x, y: gu.stack([x, y, x]), SCALAR, np.array(2.5)),
     both("pad of nothing", lambda x: gu.pad(x, 1, -0.5), EMPTY),
     both("matmul of nothing", lambda x, y: x @ y, normal(0, 4), normal(4, 0)),
+    # One product of all rows, which is rounded in another way than a product for each batch.
+    both("matmul of batches and a matrix", lambda x, y: x @ y, normal(4, 38, 48), normal(48, 34)),
+    both("matmul of other batches", lambda x, y: x @ y, normal(3, 2, 38), normal(38, 42)),
     both("matmul of empty batches", lambda x, y: x @ y, normal(0, 3, 4), normal(4, 2)),
     both("matmul of batches of vectors", lambda x, y: x @ y, normal(5, 1, 4), normal(4)),
     both("einsum of 0-d", lambda x, y: gu.einsum(",->", x, y), SCALAR, np.array(2.5)),
@@ -135,6 +140,25 @@ EDGES = [
     both("where of three shapes", gu.where, X > 0, COLUMN, ROW),
     both("clamp of nothing", lambda x: x.clamp(-1, 1), EMPTY),
     both("all of nothing", lambda x: x.all(), np.zeros((0,), bool)),
+    *[
+        both(f"brackets {i}", function, X, positive(3, 4, seed=3))
+        for i, function in enumerate([
+            lambda x, y: -(x + y), lambda x, y: -(x * y), lambda x, y: (-x) * y,
+            lambda x, y: (-x) ** 2, lambda x, y: -(x**2), lambda x, y: (x**2) ** 3,
+            lambda x, y: (x + y) ** 3, lambda x, y: x - (y - x), lambda x, y: (x - y) - x,
+            lambda x, y: x - (y + x), lambda x, y: x / (y / x), lambda x, y: x / (y * x),
+            lambda x, y: x * (y / x), lambda x, y: (x + y) * (x - y), lambda x, y: 2 - (-x),
+            lambda x, y: (x < y) == (y < x), lambda x, y: (x + y < y - x) != (x == y),
+            lambda x, y: (x + y).T, lambda x, y: (-x).T, lambda x, y: (x + y).sum(0),
+            lambda x, y: (-x).sum(), lambda x, y: (x * y)[0], lambda x, y: (x - y)[:, None],
+            lambda x, y: (x @ y.T) @ x, lambda x, y: x @ (y.T @ x), lambda x, y: x @ (y + x).T,
+            lambda x, y: (x + y).reshape(4, 3), lambda x, y: (x > y).cast(np.int32),
+            lambda x, y: ops.check_range((x - y) * 0, low=-1.0, high=1.0, what="x"),
+            lambda x, y: ops.check_range(x < y, low=0.0, high=1.0, what="x"),
+            lambda x, y: y ** (x - y), lambda x, y: (y + 1) ** -1.0, lambda x, y: x * -0.5 - -2.0,
+            lambda x, y: gu.concatenate([x + y, -x]), lambda x, y: (x + y)[ROWS],
+        ])
+    ],
     both("unused input", lambda x, y: 2 * x, X, ROW),
     both("the input itself", lambda x: x, X),
     both("the same output twice", lambda x: [x.exp()] * 2, X),

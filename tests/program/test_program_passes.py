@@ -18,6 +18,7 @@ from groundup import Tensor, ops
 from groundup.nn import Buffer, Parameter
 from groundup.program.passes import PASSES, simplify
 from groundup.program.program import Program
+from groundup.program.scalars import scalars
 from groundup.program.softmax import shared_softmax
 
 # Random programs: a list of small instructions over a pool of values, in which the inputs come
@@ -32,11 +33,12 @@ NUMBERS = [0, 1, 1.0, 0.0, -0.0, -1.0, 2, 0.1, 0.5]
 
 def full(x: Tensor, value: float, shape: Any = None, dtype: Any = None) -> Tensor:
     dtype = np.dtype(dtype or (x.dtype if x.dtype.kind == "f" else F32))
-    return ops.full(shape=x.shape if shape is None else shape, value=float(value), dtype=dtype)
+    shape = x.array.shape if shape is None else shape
+    return ops.full(shape=shape, value=float(value), dtype=dtype)
 
 
 def reversed_shape(x: Tensor) -> tuple[int, ...]:
-    return tuple(reversed(x.shape))
+    return tuple(reversed(x.array.shape))
 
 
 UNARY: list[Callable[[Tensor], Any]] = [
@@ -62,6 +64,7 @@ UNARY: list[Callable[[Tensor], Any]] = [
     lambda x: x.reshape(-1).reshape(x.shape),
     lambda x: x.reshape(-1).reshape(reversed_shape(x)),
     lambda x: x.unsqueeze(0).squeeze(0),
+    lambda x: x.unsqueeze(0).sum(0, keepdims=True).squeeze(0),
     lambda x: x.unsqueeze(0).expand(3, *x.shape).sum(0),
     lambda x: x.unsqueeze(-1).expand(*x.shape, 2).sum(-1, keepdims=True).squeeze(-1),
     lambda x: x.sum(),
@@ -83,6 +86,8 @@ UNARY: list[Callable[[Tensor], Any]] = [
     lambda x: x.double() if x.dtype == F32 else x.float(),
     lambda x: x.var(0),
     lambda x: x.cumsum(-1),
+    lambda x: (x.mean().expand(*x.T.shape) / -3 * x.T).sum(),
+    lambda x: x * -x.sum().expand(*x.shape) + x.mean().expand(*x.shape).maximum(x),
     lambda x: x.flip(0),
 ]
 BINARY: list[Callable[[Tensor, Tensor], Any]] = [
@@ -189,6 +194,10 @@ def random_step(instructions: list[Any], special: bool, dtype: Any, clear: bool)
     return Recorded(step, *xs, held=[p, buffer])
 
 
+# What these write out needs names; all others take out, and never rename.
+MAKES_NAMES = (shared_softmax, scalars)
+
+
 @given(
     st.lists(INSTRUCTION, min_size=1, max_size=9),
     st.booleans(),
@@ -202,7 +211,7 @@ def test_random_programs(instructions: list[Any], special: bool, dtype: Any, cle
     run.check(program)
     for one in PASSES:
         after = one(program).verify()
-        assert set(after.vars) <= set(program.vars) or one is shared_softmax
+        assert one in MAKES_NAMES or set(after.vars) <= set(program.vars)
         run.check(after)
     step_by_step = program
     for _ in range(3):
@@ -211,8 +220,6 @@ def test_random_programs(instructions: list[Any], special: bool, dtype: Any, cle
         run.check(step_by_step)
     small = simplify(program)
     run.check(small)
-    assert set(small.vars) <= set(shared_softmax(program).vars)
-    assert len(small.equations) <= len(shared_softmax(program).equations)
     for one in PASSES:
         assert one(small) == small, f"{one.__name__} finds more in\n{small}"
 
@@ -289,10 +296,23 @@ STAYS: dict[str, tuple[Callable[[Tensor], Any], list[str]]] = {
         lambda x: x.unsqueeze(0).permute(1, 2, 0).permute(1, 2, 0),
         ["reshape", "transpose"],
     ),
+    "two transposes in this order": (
+        lambda x: x.reshape(2, 3, 2).permute(1, 0, 2).permute(0, 2, 1),
+        ["reshape", "transpose"],
+    ),
+    "two transposes that keep the shape": (
+        lambda x: x.sum().expand(2, 2, 2).permute(1, 2, 0).permute(1, 2, 0),
+        ["sum", "expand", "transpose"],
+    ),
+    "abs of abs": (lambda x: x.abs().abs(), ["abs", "abs"]),
     "reshape of reshape": (lambda x: x.reshape(2, 6).reshape(4, 3), ["reshape"]),
     # A transpose's entries are copied into another order by the first, not by a single one.
     "reshape of reshape of a transpose": (
         lambda x: x.T.reshape(12).reshape(4, 3).sum(),
+        ["transpose", "reshape", "reshape", "sum"],
+    ),
+    "reshape of reshape of a transpose, into more axes": (
+        lambda x: x.T.reshape(12).reshape(2, 2, 3).sum(),
         ["transpose", "reshape", "reshape", "sum"],
     ),
     "expand of expand": (lambda x: x.unsqueeze(0).expand(2, 3, 4).expand(5, 2, 3, 4),
@@ -303,6 +323,10 @@ STAYS: dict[str, tuple[Callable[[Tensor], Any], list[str]]] = {
                            ["reshape", "expand", "mul 1"]),
     # NumPy's sum of a single -0.0 is 0.0; n * -0.0 is not, and n * x is rounded once.
     "sum over an axis of 1": (lambda x: x.unsqueeze(1).sum(1), ["reshape", "sum"]),
+    "sum over an axis of 1 that is kept": (
+        lambda x: x.unsqueeze(1).sum(1, keepdims=True),
+        ["reshape", "sum"],
+    ),
     "sum of a broadcast by 2": (
         lambda x: x.unsqueeze(0).expand(2, 3, 4).sum(0),
         ["reshape", "expand", "sum"],
@@ -340,6 +364,8 @@ STAYS: dict[str, tuple[Callable[[Tensor], Any], list[str]]] = {
                                       ["transpose", "full", "add", "sum"]),
     # NumPy squares for an exponent 2.0, and takes powers for an array of them.
     "an array of exponents": (lambda x: ops.power(x, full(x, 2)), ["full", "power"]),
+    "a power of constants": (lambda x: x * ops.power(full(x, 0.1), full(x, 2)),
+                             ["full", "full", "power", "mul"]),
     "an exponent": (lambda x: ops.power(x, full(x, 2, ())), ["power 2.0"]),
     "the same twice": (lambda x: x.exp() * x.exp(), ["exp", "mul"]),
     "the same of the same": (lambda x: (x.exp() + 1) * (x.exp() + 1), ["exp", "add 1", "mul"]),
@@ -361,6 +387,20 @@ def test_softmax_and_its_logarithm_share_their_work() -> None:
     program = simplified(lambda x: [x.softmax(-1), x.log_softmax(-1), x.softmax(0)], x_of())
     assert [e.op for e in program.equations].count("exp") == 1
     assert [e.op for e in program.equations].count("softmax") == 1  # along the other axis
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x: (x.mean().expand(60, 20) / -3 * x.T).sum(),
+        lambda x: (x.mean().expand(24, 50).reshape(60, 20) + x.T).sum(),
+        lambda x: (-x.mean().expand(20, 60).T * x.T).sum(),
+    ],
+)
+def test_a_number_instead_of_an_array_that_chose_the_layout(step: Any) -> None:
+    """C's order wins over a transpose's. A number has no say, and a sum is rounded differently."""
+    for dtype in (F32, F64):
+        simplified(lambda x: step(x), x_of((20, 60), dtype))
 
 
 def test_integers_have_one_zero() -> None:
@@ -426,31 +466,42 @@ def test_arguments_and_parameters_stay_without_a_use() -> None:
     assert [i.var.name for i in program.inputs] == ["x", "y", "p"]
 
 
-def test_chosen_names_win() -> None:
+def test_the_first_name_that_somebody_chose_stays() -> None:
     def step(x: Tensor) -> Any:
+        doubled = x.exp() * 2
         first = x.exp()
-        return (x.exp() * 2) * 1, first
+        second = x.exp()
+        third = x.tanh()
+        fourth = x.tanh()
+        return doubled, [first, second], [third, fourth]
 
     program = simplified(step, x_of())
-    assert program.equations[0].out is not None
-    assert program.equations[0].out.name == "first"
+    assert [e.out.name for e in program.equations if e.out is not None] == [
+        "first",
+        "doubled",
+        "third",
+    ]
+    assert program.outputs == ("doubled", ["first", "first"], ["third", "third"])
 
 
 def test_each_pass_alone_is_a_pure_function() -> None:
-    run = Recorded(lambda x: x.exp() * 1 + x.exp(), x_of())
-    before = run.program.to_json()
+    run = Recorded(lambda x: x.exp() * 1 + x.exp() * -x.mean().expand(3, 4), x_of())
+    before, known = run.program.to_json(), dict(run.program.vars)
     for one in PASSES:
         one(run.program)
         assert run.program.to_json() == before
+        assert run.program.vars == known
 
 
 def test_settings_are_numbers_beside_arrays() -> None:
     def step(x: Tensor, rate: float) -> Any:
-        return x * rate, x.double() * rate, (x.double() * x) * rate
+        # where takes the number in the dtype of its first input, here not the widest.
+        return x * rate, x.double() * rate, gu.where(x, x.double(), rate)
 
     run = Recorded(step, x_of(), 0.1)
     run.check_all()
-    assert "cast" not in [e.op for e in simplify(run.program).equations if "rate" in e.ins]
+    ops_of_rate = [e.op for e in simplify(run.program).equations if "rate" in e.ins]
+    assert sorted(ops_of_rate) == ["cast", "mul", "mul"]
 
 
 def test_constants_keep_their_zero_and_their_bits() -> None:

@@ -215,6 +215,8 @@ def array(draw: st.DrawFn) -> Drawn:
 
 
 def arange(draw: st.DrawFn) -> Drawn:
+    if draw(st.booleans()):
+        return inputs(draw, 1), {}
     return [], {"shape": (draw(st.integers(0, 5)),)}
 
 
@@ -308,7 +310,6 @@ def test_arithmetic_of_numbers(op: str, ins: tuple[Any, ...], kind: str) -> None
     assert infer(Equation(None, op, ins), known) == ((), kind)
 
 
-@pytest.mark.xfail(reason="the memory of infer takes 2 for 2.0 in attributes", strict=True)
 def test_numbers_that_are_equal_are_not_the_same() -> None:
     """2 and 2.0 are equal, and make ints and floats."""
     known = {"i": Var("i", (3,), "int64")}

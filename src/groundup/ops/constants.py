@@ -87,7 +87,10 @@ class Arange(Op):
         return np.arange(len(like[0]) if shape is None else shape[0])
 
     def shape(self, *shapes: Shape, **attrs: Any) -> Shape:
-        return lengths(self.name, attrs["shape"] if "shape" in attrs else shapes[0])[:1]
+        shape = lengths(self.name, attrs["shape"] if "shape" in attrs else shapes[0])
+        if not shape:
+            raise ShapeError(f"{self.name}: a single number has no rows")
+        return shape[:1]
 
     def dtype(self, *given: Any, **attrs: Any) -> np.dtype[Any]:
         return np.dtype(np.int64)

@@ -6,6 +6,7 @@ Passes turn one Program into another; the printer, the runner and the checks rea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -284,11 +285,13 @@ class Program:
 
         try:
             program = _unpacked(json.loads(text))
+            if not isinstance(program, Program):
+                raise ProgramError(f"this JSON holds no Program, but {type(program).__name__}")
+            return program.verify()
+        except ProgramError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ProgramError(f"this is no Program's JSON: {error}") from error
-        if not isinstance(program, Program):
-            raise ProgramError(f"this JSON holds no Program, but {type(program).__name__}")
-        return program.verify()
 
     def save(self, path: Any) -> None:
         """Write the JSON to a file."""
@@ -331,9 +334,9 @@ def infer(equation: Equation, known: Mapping[str, Var]) -> tuple[Shape, str] | N
     )
     try:
         try:
-            return _inferred(equation.op, ins, equation.attrs)
+            return _inferred(equation.op, ins, equation.attrs, repr(equation.attrs))
         except TypeError:  # slices have no hash
-            return _inferred.__wrapped__(equation.op, ins, equation.attrs)
+            return _inferred.__wrapped__(equation.op, ins, equation.attrs, "")
     except (GroundupError, ValueError, TypeError, KeyError, IndexError) as error:
         shown = ", ".join(str(i[1]) if isinstance(i[0], type) else f"{i[0]} {i[1]}" for i in ins)
         raise ProgramError(
@@ -343,9 +346,12 @@ def infer(equation: Equation, known: Mapping[str, Var]) -> tuple[Shape, str] | N
 
 @lru_cache(maxsize=4096)
 def _inferred(
-    name: str, ins: tuple[tuple[Any, Any], ...], attrs: tuple[tuple[str, Any], ...]
+    name: str, ins: tuple[tuple[Any, Any], ...], attrs: tuple[tuple[str, Any], ...], written: str
 ) -> tuple[Shape, str] | None:
-    """`infer` from what the rules look at; equal equations of a deep model ask it once."""
+    """`infer` from what the rules look at; equal equations of a deep model ask it once.
+
+    The attributes are also given as they are written, which tells 2 from 2.0.
+    """
     op, given = OPS[name], dict(attrs)
     shapes = [() if isinstance(i[0], type) else i[0] for i in ins]
     if op.is_check:
@@ -451,6 +457,7 @@ def _unpacked(value: Any) -> Any:
         if tag == "...":
             return Ellipsis
         if tag == "float":
-            return float.fromhex(rest[0])
+            number = float.fromhex(rest[0])
+            return math.nan if number != number else number  # one NaN, which equals itself
         return {"tuple": tuple, "list": list}[tag](map(_unpacked, rest))
     return value

@@ -7,6 +7,7 @@ alias in a `bwd`, a detached one) an array comes in.
 from __future__ import annotations
 
 import linecache
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ class Recorder:
     def operand(self, arg: Any) -> Any:
         """What an argument of an op is: a Value, or a Python number."""
         if not isinstance(arg, Tensor):
-            return arg
+            return _fixed(arg)
         key = id(arg.array)
         if key in self.stale:
             raise RecordError(
@@ -232,7 +233,7 @@ class Recorder:
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, bool | int | float):
-            self.bind(made.array, value)
+            self.bind(made.array, _fixed(value))
         elif isinstance(value, np.ndarray) and value is not made.array:
             self._converted(value, made)
 
@@ -623,6 +624,8 @@ def _fixed(value: Any) -> Any:
         return value.item()
     if isinstance(value, Recorded):
         return value.value
+    if isinstance(value, float) and value != value:
+        return math.nan  # one NaN, which equals itself
     if isinstance(value, type | np.dtype):
         return np.dtype(value)
     return value
