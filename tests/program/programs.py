@@ -11,7 +11,7 @@ from groundup import Tensor
 from groundup.ops.base import quiet
 from groundup.program.passes import simplify
 from groundup.program.program import Program
-from groundup.program.record import record_step
+from groundup.program.recording import record_step
 from groundup.program.sources import FromArgument, FromCount, FromSetting, FromTensor
 
 

@@ -34,7 +34,7 @@ from groundup.nn import Buffer, Module, Parameter
 from groundup.nn.step import tensors_in
 from groundup.program.compiled import Compiled
 from groundup.program.program import Program
-from groundup.program.record import record_step
+from groundup.program.recording import record_step
 
 functional = torch.nn.functional
 

@@ -927,3 +927,45 @@ def test_a_step_that_is_not_the_same_again_changes_nothing() -> None:
         compiled(X[0, :3])
     assert np.array_equal(w.data, before)
     assert all(np.array_equal(v, held[k]) for k, v in opt.state_dict().items())
+
+
+def test_a_mask_around_the_step_is_an_error_and_an_index_is_read_anew() -> None:
+    mask, rows = np.array([True, False, True, False, True, False]), np.array([0, 2])
+    with pytest.raises(RecordError, match=r"x\[mask\].*boolean index of shape \(6,\)"):
+        gu.record(lambda x: x[mask].sum(), X)
+    compiled = gu.compile(lambda x: x[rows].sum())
+    for i in range(5):
+        rows[1] = i
+        assert compiled(X).item() == pytest.approx(X[rows].sum(), rel=1e-5)
+
+
+def test_constants_keep_the_sign_of_zero_and_may_be_empty() -> None:
+    signed = gu.compile(lambda x: x * np.array([0.0, -0.0], np.float32))
+    empty = gu.compile(lambda x: x + Tensor(np.zeros((0, 3), np.float32)))
+    for _ in range(3):
+        assert np.signbit(signed(np.ones(2, np.float32)).data).tolist() == [False, True]
+        assert empty(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_an_update_from_another_order_in_memory() -> None:
+    held = Buffer(np.zeros((40, 30), np.float32))
+
+    def step(x: Tensor) -> Tensor:
+        y = x.T.exp()
+        held.assign(y)
+        return y.sum(0)
+
+    compiled = gu.compile(step)
+    for i in range(4):
+        x = numbers(30, 40, seed=i)
+        wanted = step(Tensor(x))
+        assert same(compiled(x), wanted)
+        printed = compiled.program.function()(**compiled.arguments(x))
+        assert np.asarray(printed).tobytes() == wanted.data.tobytes()
+
+
+def test_means_of_half_precision() -> None:
+    compiled = gu.compile(lambda x: x.mean(0) * 1.5)
+    for i in range(4):
+        x = numbers(30, 40, seed=i).astype(np.float16)
+        assert same(compiled(x), Tensor(x).mean(0) * 1.5)

@@ -11,7 +11,7 @@ from steps import STEPS, Step
 import groundup as gu
 from groundup.nn.step import tensors_in
 from groundup.program.program import Program
-from groundup.program.record import record_step
+from groundup.program.recording import record_step
 
 
 def results(returned: Any) -> list[bytes]:

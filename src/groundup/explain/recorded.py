@@ -20,7 +20,7 @@ from groundup.ops.base import Array, Shape, quiet
 from groundup.optim import Optimizer
 from groundup.program.passes import simplify
 from groundup.program.program import Program
-from groundup.program.record import record_step
+from groundup.program.recording import record_step
 from groundup.program.runner import evaluate
 from groundup.program.sources import FromArgument, FromTensor, Recording
 from groundup.tensor import Parameter, Tensor, as_tensor

@@ -20,7 +20,7 @@ from groundup.program.passes import (
     identities,
 )
 from groundup.program.program import Program
-from groundup.program.record import record_step
+from groundup.program.recording import record_step
 from groundup.program.runner import evaluate
 from groundup.tensor import Buffer, Parameter, Tensor
 

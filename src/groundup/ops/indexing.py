@@ -66,6 +66,8 @@ def split_index(index: Any, shape: tuple[int, ...]) -> tuple[Pattern, list[Any]]
                     f"a boolean index of shape {part.shape} does not fit shape {shape} "
                     f"at axis {axis}"
                 )
+            if state.recorder is not None:
+                state.recorder.mask_read(part)
             pattern.extend([ARRAY] * uses)
             arrays.extend(np.nonzero(np.asarray(part)))
         elif getattr(part, "dtype", _NO_DTYPE).kind in "iu":

@@ -28,7 +28,7 @@ def record(fn: Callable[..., Any], *args: Any, simplify: bool = True, **kwargs: 
 
     """
     from groundup.program.passes import simplify as simplified
-    from groundup.program.record import record_step
+    from groundup.program.recording import record_step
 
     program = record_step(fn, args, kwargs).program
     return simplified(program) if simplify else program

@@ -16,7 +16,7 @@ from groundup.errors import GroundupError, ProgramError, RecompileWarning, Recor
 from groundup.ops.base import Array, serials, state
 from groundup.program.passes import simplify
 from groundup.program.program import Equation, Input, Program, filled
-from groundup.program.record import record_step
+from groundup.program.recording import record_step
 from groundup.program.runner import Runner
 from groundup.program.sources import FromArgument, FromCount, FromTensor, Recording
 from groundup.tensor import APPLIED, NOT_KEPT, Tensor, as_tensor

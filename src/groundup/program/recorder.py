@@ -77,6 +77,8 @@ class Recorder:
                 f"{self.where()}: the op {op.name!r} is not one of groundup's, and a Program is "
                 "made of those alone: write it as a Module whose forward and bwd are made of them"
             )
+        if op.name in ("size", "value"):
+            raise RecordError(f"{self.where()}: ops.{op.name} is for the recorder: use x.shape")
         ins = tuple(self.operand(a) for a in args)
         array = out.array
         if attrs.get("classes") == self.batch or _cuts_batch(op, args, attrs, self.batch):
@@ -208,15 +210,16 @@ class Recorder:
     def _new_constant(self, array: Array) -> Value:
         value: Value | None
         if self.batch > 1 and array.shape[:1] == (self.batch,) and array.strides[0]:
-            self.fixed_batch |= not bool((array == array.flat[0]).all())
+            self.fixed_batch |= not _uniform(array)
         if array.dtype.kind in "iu" and array.ndim == 1 and array.dtype == np.int64:
             n = len(array)
             if n and np.array_equal(array, np.arange(n)):
                 value = self._write(array, "arange", (), {"shape": (n,)})
                 assert value is not None
                 return value
-        if array.size and array.dtype.kind in "biuf" and (array == array.flat[0]).all():
-            attrs = {"shape": array.shape, "value": array.flat[0].item(), "dtype": array.dtype}
+        if array.dtype.kind in "biuf" and _uniform(array):
+            entry = array.flat[0].item() if array.size else array.dtype.type(0).item()
+            attrs = {"shape": array.shape, "value": entry, "dtype": array.dtype}
             value = self._write(array, "full", (), attrs)
         elif array.size <= 16 and array.dtype.kind in "biuf":
             attrs = {"entries": _nested(array.tolist()), "dtype": array.dtype}
@@ -308,6 +311,15 @@ class Recorder:
         if is_users(sys._getframe(2).f_code.co_filename):
             return self.size(tensor, None, size)
         return size
+
+    def mask_read(self, mask: Any) -> None:
+        """A boolean index becomes the places where it is true now."""
+        if id(mask) in self.kept_arrays:
+            raise RecordError(
+                f"{self.where()}: a boolean index of shape {mask.shape} is turned into the places "
+                "where it is true now, and the Program would keep those: use gu.where, or an array "
+                "of integers, which is read anew at each call"
+            )
 
     def length_read(self, length: int) -> None:
         """`len` gives a plain int."""
@@ -607,6 +619,11 @@ def _cuts_batch(op: Op, args: tuple[Any, ...], attrs: dict[str, Any], batch: int
         return False
     first = attrs["index"][0] if attrs["index"] else None
     return isinstance(first, slice) and (first.start, first.stop) != (None, None)
+
+
+def _uniform(array: Array) -> bool:
+    """Whether all entries have the same bits: 0.0 and -0.0 are two."""
+    return array.tobytes() == array.flat[0].tobytes() * array.size if array.size else True
 
 
 def _root(array: Array) -> Array:

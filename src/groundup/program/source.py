@@ -12,6 +12,7 @@ from typing import Any
 
 from groundup.ops.text import POWER, Text, atom, number
 from groundup.program.batch import symbolic_shapes
+from groundup.program.layouts import Layouts
 from groundup.program.loops import Line, Rolled, listed, roll
 from groundup.program.program import OPS, Equation, Program, leaves, shape_of
 
@@ -48,6 +49,9 @@ class Printer:
         self.saved: list[str] = []  # inputs whose old entries are still read after the update
         self.helpers: dict[str, Callable[..., Any]] = {}
         self.copied: dict[str, str] = {}
+        self.layouts = Layouts(program, program.vars)
+        for e in program.equations:
+            self.layouts.add(e)
         self.at = {id(e): i for i, e in enumerate(program.equations)}
         self.returned = set(leaves(program.outputs))
         self.count = self._occurrences()
@@ -169,6 +173,16 @@ class Printer:
     def _computed_update(self, e: Equation, targets: list[str]) -> None:
         """`w -= lr * dw`: the equation that makes an input's new value, written into it."""
         assert e.out is not None
+        name = e.out.name
+        if self.program.uses[name] != [-1] or name in self.returned:
+            # Read again from the parameter it would lie in memory as that does, and be summed in
+            # another order.
+            layout = self.layouts.found.get(name)
+            if layout is None or not (layout.in_order and layout.dense):
+                self._assign(e, name)
+                for target in targets:
+                    self._update(target, e, name)
+                return
         first, *others = targets
         self._before_write(first, e)
         rest = self._in_place(e, first)
