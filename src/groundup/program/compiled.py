@@ -73,6 +73,9 @@ class Entry:
         for setting, truth in self.recording.truths:
             if bool(setting.now()) is not truth:
                 return f"{setting.key} became {setting.now():g}"
+        for mask, copy in self.recording.masks:
+            if not np.array_equal(mask, copy):
+                return f"a boolean index of shape {mask.shape} has other entries"
         if any([source.went_apart() for source in self.counts]):  # noqa: C419
             return "an optimizer's update counts went apart"
         return ""

@@ -95,6 +95,7 @@ def finished(
         recorder.truths,
         around.places,
         {var[key].name: array for key, array in recorder.constants.items()},
+        recorder.masks,
     )
 
 

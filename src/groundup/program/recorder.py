@@ -66,6 +66,7 @@ class Recorder:
         self.counters: list[Counter] = []
         self.numbers: dict[Any, Any] = {}
         self.constants: dict[int, Array] = {}
+        self.masks: list[tuple[Array, Array]] = []  # boolean indices, and copies of them
         self.updating_now: list[tuple[Optimizer, dict[str, Any]]] = []
 
     # Ops
@@ -313,13 +314,9 @@ class Recorder:
         return size
 
     def mask_read(self, mask: Any) -> None:
-        """A boolean index becomes the places where it is true now."""
+        """A boolean index becomes the places where it is true now: it must stay as it is."""
         if id(mask) in self.kept_arrays:
-            raise RecordError(
-                f"{self.where()}: a boolean index of shape {mask.shape} is turned into the places "
-                "where it is true now, and the Program would keep those: use gu.where, or an array "
-                "of integers, which is read anew at each call"
-            )
+            self.masks.append((mask, mask.copy()))
 
     def length_read(self, length: int) -> None:
         """`len` gives a plain int."""

@@ -82,6 +82,7 @@ class Recording:
         truths: settings whose being zero or not decided what the step did.
         places: what the function could see around it.
         constants: arrays that the step made of nothing that is recorded.
+        masks: boolean indices around the step, with copies of them as they were.
 
     """
 
@@ -96,6 +97,7 @@ class Recording:
     truths: list[tuple[FromSetting, bool]]
     places: list[Place]
     constants: dict[str, Array]
+    masks: list[tuple[Array, Array]]
 
     def undo(self) -> None:
         """Put parameters, state and counts back as they were before the step."""
