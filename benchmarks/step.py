@@ -1,4 +1,4 @@
-"""One training step of a small network, eagerly: groundup against PyTorch.
+"""One training step of a small network: groundup, eager and compiled, against PyTorch eager.
 
     python benchmarks/step.py
 
@@ -27,7 +27,7 @@ Step: TypeAlias = Callable[[], float]
 
 BATCH, SIZES, LR = 64, (784, 50, 10), 0.1
 ROUNDS, STEPS = 31, 100  # a round times this many steps of each
-OURS, THEIRS = "groundup eager", "PyTorch eager"
+OURS, COMPILED, THEIRS = "groundup eager", "groundup compiled", "PyTorch eager"
 
 
 def problem() -> tuple[Array, Array, list[Array]]:
@@ -42,7 +42,7 @@ def problem() -> tuple[Array, Array, list[Array]]:
     return x, y, weights
 
 
-def groundup_step() -> Step:
+def groundup_step(compiled: bool = False) -> Step:
     import groundup as gu
     from groundup import nn, optim
 
@@ -54,13 +54,14 @@ def groundup_step() -> Step:
     opt = optim.SGD(model.parameters(), lr=LR)
     tx, ty = gu.Tensor(x), gu.Tensor(y)
 
-    def step() -> float:
-        loss = loss_of(model(tx), ty)
+    def whole(x: gu.Tensor, y: gu.Tensor) -> gu.Tensor:
+        loss = loss_of(model(x), y)
         loss.backward()
         opt.step()
-        return loss.item()
+        return loss
 
-    return step
+    run = gu.compile(whole) if compiled else whole
+    return lambda: run(tx, ty).item()
 
 
 def torch_step() -> Step:
@@ -86,7 +87,11 @@ def torch_step() -> Step:
     return step
 
 
-CONTENDERS = {OURS: groundup_step, THEIRS: torch_step}
+CONTENDERS = {
+    OURS: groundup_step,
+    COMPILED: lambda: groundup_step(compiled=True),
+    THEIRS: torch_step,
+}
 
 
 def repeated(step: Step) -> Callable[[], None]:
@@ -115,23 +120,24 @@ def main() -> None:
     for name, make in CONTENDERS.items():
         step = make()
         losses[name] = [step() for _ in range(20)]
-    if not np.allclose(losses[OURS], losses[THEIRS], rtol=1e-4, atol=0):
+    alike = (np.allclose(losses[name], losses[THEIRS], rtol=1e-4, atol=0) for name in CONTENDERS)
+    if not all(alike):
         raise SystemExit(f"the losses of 20 steps differ: {losses}")
 
     table = Table(
         title=f"{SIZES[0]}-{SIZES[1]}-{SIZES[2]}, batch {BATCH}, median of {ROUNDS} rounds",
         title_justify="left",
     )
-    for column in ("timing", OURS, THEIRS, "PyTorch / groundup"):
+    for column in ("timing", *CONTENDERS, "PyTorch / eager", "PyTorch / compiled"):
         table.add_column(column, justify="left" if column == "timing" else "right")
     together = interleave({n: repeated(make()) for n, make in CONTENDERS.items()}, ROUNDS, 5)
     separate = {name: alone(name) for name in CONTENDERS}
     for timing, seconds in (("interleaved", together), ("alone", separate)):
         table.add_row(
             timing,
-            duration(median(seconds[OURS]) / STEPS),
-            duration(median(seconds[THEIRS]) / STEPS),
+            *(duration(median(seconds[name]) / STEPS) for name in CONTENDERS),
             f"{ratio(seconds[THEIRS], seconds[OURS]):.2f} x",
+            f"{ratio(seconds[THEIRS], seconds[COMPILED]):.2f} x",
         )
     console.print(table)
 
