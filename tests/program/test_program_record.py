@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -208,20 +209,25 @@ class Settings:
     lr = 0.1
 
 
+@dataclass(slots=True)
+class Slotted:
+    lr: float = 0.1
+
+
 @pytest.mark.parametrize(
-    "where", ["global", "dict", "class", "closure", "object", "default", "list"]
+    "where", ["global", "dict", "class", "closure", "object", "slots", "default", "list"]
 )
 def test_a_learning_rate_that_changes_is_seen(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     w = Parameter(numbers(5, 3))
     lr = 0.1
-    holder = Settings()
+    holder, slotted = Settings(), Slotted()
     rates = [0.1]
 
     def rate() -> float:
         return {
             "global": lambda: RATE, "dict": lambda: CONFIG["lr"], "class": lambda: Settings.lr,
-            "closure": lambda: lr, "object": lambda: holder.lr, "list": lambda: rates[0],
-            "default": lambda r=RATE: r,
+            "closure": lambda: lr, "slots": lambda: slotted.lr, "object": lambda: holder.lr,
+            "list": lambda: rates[0], "default": lambda r=RATE: r,
         }[where]()  # fmt: skip
 
     def step(x: Tensor) -> Tensor:
@@ -241,10 +247,17 @@ def test_a_learning_rate_that_changes_is_seen(where: str, monkeypatch: pytest.Mo
     first = [change() for _ in range(4)]
     if where == "default":
         return
-    monkeypatch.setitem(globals(), "RATE", 0.2)
-    monkeypatch.setitem(CONFIG, "lr", 0.2)
-    monkeypatch.setattr(Settings, "lr", 0.2)
-    lr = holder.lr = rates[0] = 0.2
+    if where == "closure":
+        lr = 0.2
+    elif where == "list":
+        rates[0] = 0.2
+    elif where == "global":
+        monkeypatch.setitem(globals(), "RATE", 0.2)
+    elif where == "dict":
+        monkeypatch.setitem(CONFIG, "lr", 0.2)
+    else:
+        owner = {"class": Settings, "object": holder, "slots": slotted}[where]
+        monkeypatch.setattr(owner, "lr", 0.2)
     assert [change() for _ in range(4)] == pytest.approx([2 * f for f in first], rel=1e-4)
 
 
@@ -971,3 +984,30 @@ def test_means_of_half_precision() -> None:
     for i in range(4):
         x = numbers(30, 40, seed=i).astype(np.float16)
         assert same(compiled(x), Tensor(x).mean(0) * 1.5)
+
+
+def test_settings_in_objects_of_a_script_are_seen() -> None:
+    """A class of a script is in the module __main__; other packages' objects cost little."""
+    pandas = pytest.importorskip("pandas")
+    script = """
+class Settings:
+    def __init__(self):
+        self.lr = 0.1
+
+class Trainer:
+    def __init__(self, extra):
+        self.settings, self.extra = Settings(), extra
+
+    def step(self, x):
+        return x.sum() * self.settings.lr
+"""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(script, "script.py", "exec"), space)
+    trainer = space["Trainer"](pandas.DataFrame({"a": [1.0, 2.0]}))
+    compiled = gu.compile(trainer.step)
+    for rate in (0.1, 0.2, 0.2, 0.4):
+        trainer.settings.lr = rate
+        for _ in range(4):
+            assert compiled(X).item() == pytest.approx(rate * X.sum(), rel=1e-5)
+    (entries,) = compiled._entries.values()
+    assert len(entries[0].recording.places) < 100

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,11 +19,11 @@ from groundup import generator
 from groundup.nn import Module
 from groundup.ops.base import Op
 from groundup.optim import Optimizer
+from groundup.program.watch import is_users
 from groundup.tensor import Tensor
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, np.dtype)
 _DEEPEST, _LONGEST = 12, 1000
-_OURS = ("groundup.", "numpy.", "builtins.")
 _GONE = object()
 
 
@@ -54,6 +55,24 @@ class Place:
 def same(a: Any, b: Any) -> bool:
     """Whether two plain values are the same; NaN is itself."""
     return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
+class _Slots:
+    """An object's attributes without a dict, as a dict has them."""
+
+    def __init__(self, owner: Any):
+        self.owner = owner
+        listed = [vars(kind).get("__slots__", ()) for kind in type(owner).__mro__]
+        names = [n for s in listed for n in ((s,) if isinstance(s, str) else s)]
+        self.names = [
+            n for n in names if n not in ("__dict__", "__weakref__") and hasattr(owner, n)
+        ]
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self.owner, name)
+        except AttributeError:
+            raise KeyError(name) from None
 
 
 class Surroundings:
@@ -119,7 +138,7 @@ class Surroundings:
     def _inside(self, value: Any, path: str) -> Iterator[tuple[Any, Any, Any, str]]:
         """The parts of a value: the holder, the key in it, the part, its name."""
         if isinstance(value, types.FunctionType):
-            if not f"{value.__module__}.".startswith(_OURS):
+            if _is_users_module(value.__module__):
                 yield from self._function(value)
         elif isinstance(value, types.MethodType):
             yield from self._inside(value.__func__, path)
@@ -137,7 +156,7 @@ class Surroundings:
                 for key, inner in list(items):
                     yield value, key, inner, f"{path}[{key!r}]"
         elif isinstance(value, type):
-            if not f"{value.__module__}.".startswith(_OURS):
+            if _is_users_module(value.__module__):
                 for key, inner in list(vars(value).items()):
                     if not key.startswith("__"):
                         yield vars(value), key, inner, f"{path}.{key}"
@@ -151,11 +170,12 @@ class Surroundings:
             for key, inner in list(getattr(value, "__dict__", {}).items()):
                 if not (isinstance(value, Optimizer) and key in ("counts", "taken")):
                     yield value.__dict__, key, inner, prefix + key
-            kind = type(value)
-            if not f"{kind.__module__}.".startswith(_OURS):
-                for base in kind.__mro__[:-1]:  # methods read globals and class attributes, too
-                    if not f"{base.__module__}.".startswith(_OURS):
-                        self._visit(base, kind.__name__, 1)
+            slots = _Slots(value)
+            for key in slots.names:
+                yield slots, key, slots[key], prefix + key
+            for base in type(value).__mro__[:-1]:  # methods read globals and class attributes, too
+                if _is_users_module(base.__module__):
+                    self._visit(base, type(value).__name__, 1)
             if isinstance(value, Module) and "forward" in vars(value):
                 self._visit(vars(value)["forward"], prefix + "forward", 1)
 
@@ -172,9 +192,7 @@ class Surroundings:
             if name in known and not hasattr(builtins, name):
                 inner = known[name]
                 yield known, name, inner, name
-                if isinstance(inner, types.ModuleType) and not f"{inner.__name__}.".startswith(
-                    _OURS
-                ):
+                if isinstance(inner, types.ModuleType) and _is_users_module(inner.__name__):
                     for attribute in sorted(names):
                         found = vars(inner).get(attribute)
                         if isinstance(found, (*_PLAIN, Tensor, np.ndarray)) and found is not None:
@@ -193,7 +211,16 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
+@functools.cache
+def _is_users_module(name: str | None) -> bool:
+    """Whether a module's code is the user's: no installed package's, nor groundup's or Python's."""
+    file = getattr(sys.modules.get(name or ""), "__file__", None)
+    if file is None:
+        return name not in sys.builtin_module_names
+    return is_users(file) and "site-packages" not in file and "dist-packages" not in file
+
+
 def _foreign(value: Any) -> bool:
-    """Whether a value is of a kind that has nothing to do with a step: the standard library's."""
-    kind = type(value)
-    return f"{kind.__module__}.".startswith(("builtins.", "numpy.", "_", "io.", "threading."))
+    """Whether a value is of a kind that has nothing to do with a step: Python's own, NumPy's."""
+    module = type(value).__module__.split(".")[0]
+    return module in ("builtins", "numpy", "io", "threading", "_io", "_thread", "_contextvars")
