@@ -103,7 +103,7 @@ class Recorder:
     ) -> Value | None:
         out = None if array is None else Value(array.shape, str(array.dtype), module=self.module)
         packed = tuple(sorted((k, _fixed(v)) for k, v in attrs.items()))
-        taped = state.recording and self.phase == "forward"
+        taped = state.recording
         self.lines.append(Line(out, op, ins, packed, self.phase, self.module, taped))
         return out
 
