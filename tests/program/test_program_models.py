@@ -294,6 +294,25 @@ def test_a_number_of_numpys_is_a_float() -> None:
     always_the_same(lambda: lambda x, scale: x * scale, numbers(5, 4), np.float64(0.3))
 
 
+NUMBERS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "times": lambda x, s: x * s,
+    "in_python": lambda x, s: x * (s * float("-inf")),
+    "bound": lambda x, s: (x * s).clamp(float("-inf"), 1.0).exp(),
+    "negative_base": lambda x, s: x * (-2.0) ** s,
+    "negative": lambda x, s: x * (-0.5 - -s),
+}
+
+
+@pytest.mark.parametrize("scale", [2.0, -3.0, float("inf"), float("-inf")])
+@pytest.mark.parametrize("how", NUMBERS)
+def test_infinite_and_negative_numbers(how: str, scale: float) -> None:
+    x = numbers(5, 4)
+    always_the_same(lambda: NUMBERS[how], x, scale)
+    program = gu.record(NUMBERS[how], x, scale)
+    wanted = results(NUMBERS[how](Tensor(x), scale))
+    assert [program.function()(x=x).tobytes()] == wanted  # the setting is its default
+
+
 LENGTHS: dict[str, Callable[[Tensor], Tensor]] = {
     "shape": lambda x: x.sum() / x.shape[0],
     "len": lambda x: x.sum() / len(x),

@@ -23,7 +23,17 @@ from groundup.errors import ProgramError
 from groundup.ops.base import quiet
 from groundup.ops.reduce import reduced_axes
 from groundup.program.layouts import Layouts
-from groundup.program.program import OPS, Equation, Operand, Program, Var, infer
+from groundup.program.program import (
+    NUMBER_OPS,
+    OPS,
+    Equation,
+    Operand,
+    Program,
+    Var,
+    filled,
+    infer,
+    leaves,
+)
 from groundup.program.scalars import scalars
 from groundup.program.softmax import shared_softmax
 
@@ -43,8 +53,6 @@ def simplify(program: Program) -> Program:
 
 def dead_equations(program: Program) -> Program:
     """Take out what no output, update or check needs."""
-    from groundup.program.program import leaves
-
     needed = {*leaves(program.outputs), *(new for _, new in program.updates)}
     kept: list[Equation] = []
     for equation in reversed(program.equations):
@@ -87,7 +95,7 @@ def fold_constants(program: Program) -> Program:
                                      for i in new.ins))  # fmt: skip
         out = new.out
         if out is not None and out.is_number and new.op not in ("size", "value") and not new.names:
-            number[out.name] = _arithmetic(new)
+            number[out.name] = NUMBER_OPS[new.op](*new.ins)
             continue
         if out is not None and new.op not in ("full", "size", "value", "array", "arange"):
             made = _uniform(new, constant, rewrite.vars, program.batch)
@@ -101,18 +109,6 @@ def fold_constants(program: Program) -> Program:
             constant[out.name] = new
         rewrite.keep(new)
     return rewrite.done()
-
-
-def _arithmetic(equation: Equation) -> Operand:
-    x, *rest = equation.ins
-    y: Any = rest[0] if rest else None
-    assert not isinstance(x, str)
-    functions: dict[str, Callable[[], Any]] = {
-        "add": lambda: x + y, "sub": lambda: x - y, "mul": lambda: x * y, "div": lambda: x / y,
-        "power": lambda: x**y, "neg": lambda: -x,
-    }  # fmt: skip
-    result: Operand = functions[equation.op]()
-    return result
 
 
 def _uniform(
@@ -396,8 +392,6 @@ class Rewrite:
 
     def done(self) -> Program:
         """The Program with what was kept."""
-        from groundup.program.program import filled
-
         names = {name: self._now(name) for name in self.program.vars}
         return self.program.with_equations(
             (self.current(e) for e in self.kept),

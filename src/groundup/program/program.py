@@ -7,7 +7,8 @@ Passes turn one Program into another; the printer, the runner and the checks rea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -27,6 +28,12 @@ OPS: dict[str, Op] = {op.name: op for op in vars(ops).values() if isinstance(op,
 
 # What an equation computes with: the name of a value, or a Python number.
 Operand: TypeAlias = str | bool | int | float
+
+# Python's arithmetic on numbers, by the op that stands for it.
+NUMBER_OPS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
+    "power": operator.pow, "neg": operator.neg,
+}  # fmt: skip
 
 PHASES = ("forward", "backward", "update")
 ROLES = ("argument", "parameter", "state", "setting", "captured")
@@ -376,7 +383,7 @@ def _inferred(
 
 def number_kind(op: str, kinds: list[str]) -> str:
     """Whether Python's arithmetic on ints and floats gives an int or a float."""
-    if op not in ("add", "sub", "mul", "div", "neg", "power"):
+    if op not in NUMBER_OPS:
         raise ProgramError(f"{op} is not for Python numbers")
     return "float" if "float" in kinds or op == "div" else "int"
 

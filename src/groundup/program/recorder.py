@@ -67,7 +67,6 @@ class Recorder:
         self.numbers: dict[Any, Any] = {}
         self.constants: dict[int, Array] = {}
         self.masks: list[tuple[Array, Array]] = []  # boolean indices, and copies of them
-        self.updating_now: list[tuple[Optimizer, dict[str, Any]]] = []
 
     # Ops
 
@@ -473,7 +472,6 @@ class Recorder:
         held.update(lifted)
         before = self.phase, self.module
         self.phase, self.module = "update", ""
-        self.updating_now.append((optimizer, original))
         self._name_state(optimizer)
         _, steps = self.steps.get(id(optimizer), (optimizer.taken, 0))
         self.steps[id(optimizer)] = optimizer.taken, steps + 1
@@ -487,7 +485,6 @@ class Recorder:
                 )
         finally:
             held.update(original)
-            self.updating_now.pop()
             self.phase, self.module = before
 
     def _name_state(self, optimizer: Optimizer) -> None:

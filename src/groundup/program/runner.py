@@ -20,7 +20,7 @@ import numpy as np
 
 from groundup.ops.base import Array, quiet
 from groundup.ops.reduce import reduced_count
-from groundup.program.program import OPS, Equation, Program, leaves
+from groundup.program.program import NUMBER_OPS, OPS, Equation, Program, leaves
 
 _END = 1 << 60  # after the last equation
 
@@ -56,6 +56,7 @@ class Runner:
     ):
         self.copies = copies or {}
         self.program = program
+        self.made = {e.out.name: e for e in program.equations if e.out is not None}
         self.held = dict(held)
         self.names = [i.var.name for i in program.inputs_of("argument", "setting")]
         self.returned = list(dict.fromkeys(leaves(program.outputs)))
@@ -65,10 +66,7 @@ class Runner:
         self.fixed: dict[str, Array] = {}  # arrays that are the same at every call
         self.numbers: dict[str, Any] = {}
         self.slots: list[Slot] = []
-        self.owner: dict[str, str] = {}  # a view's value -> whose memory it shows
-        self.in_slot: dict[str, Slot] = {}
         self.code: list[str] = []
-        self.fused: dict[str, Callable[[], Any]] = {}
         self.commits: list[Callable[[], Any]] = []
         self._plan()
         self.commits += [partial(np.add, array, n, out=array) for array, n in counted]
@@ -134,10 +132,6 @@ class Runner:
                 last[name] = i
         for name in [*self.returned, *(new for _, new in self.program.updates)]:
             last[name] = _END  # and so, below, what a returned view shows
-        for e in self.program.equations:  # a view lives in what it shows
-            if e.out is not None and OPS[e.op].is_view:
-                source = str(e.ins[0])
-                last[source] = max(last[source], last[e.out.name])
         for e in reversed(self.program.equations):
             if e.out is not None and OPS[e.op].is_view:
                 source = str(e.ins[0])
@@ -148,11 +142,12 @@ class Runner:
         self.space |= self.held
         self.fixed |= self.held
         plans = self.program.equations
-        for e in self._to_fuse():
+        to_fuse = self._to_fuse()
+        for e in to_fuse:
             assert e.out is not None
             for name in e.names:
                 self._keep_to_the_end(name)
-        fused = {id(e) for e in self._to_fuse()}
+        fused = {id(e) for e in to_fuse}
         free: list[Slot] = []
         places: dict[str, Slot] = {}
         # First the places, then the memory, then the code.
@@ -175,9 +170,9 @@ class Runner:
 
     def _keep_to_the_end(self, name: str) -> None:
         self.last[name] = _END
-        for e in self.program.equations:
-            if e.out is not None and e.out.name == name and OPS[e.op].is_view:
-                self._keep_to_the_end(str(e.ins[0]))
+        e = self.made.get(name)
+        if e is not None and OPS[e.op].is_view:
+            self._keep_to_the_end(str(e.ins[0]))
 
     def _to_fuse(self) -> list[Equation]:
         """The last op before an update that writes right into the parameter.
@@ -209,7 +204,7 @@ class Runner:
     def _has_slot_or_is_held(self, name: str) -> bool:
         if name in self.held:
             return True
-        e = next((e for e in self.program.equations if e.out and e.out.name == name), None)
+        e = self.made.get(name)
         return e is not None and self._wants_slot(e)
 
     def _wants_slot(self, e: Equation) -> bool:
@@ -304,7 +299,7 @@ class Runner:
 
     def _written(self, operand: Any) -> str:
         if not isinstance(operand, str):
-            return repr(operand) if not _special(operand) else f"float('{operand}')"
+            return _literal(operand)
         return repr(self.numbers[operand]) if operand in self.numbers else operand
 
     def _bound(self, forward: Callable[..., Any], attrs: dict[str, Any]) -> str:
@@ -314,19 +309,17 @@ class Runner:
 
     def _results(self) -> list[str]:
         """The outputs; what lies in memory that will be written to again is copied."""
-        made = {e.out.name: e for e in self.program.equations if e.out is not None}
         fresh = []
         for name in self.returned:
-            e = made.get(name)
+            e = self.made.get(name)
             shows_other = e is None or OPS[e.op].is_view or name in self.fixed
             fresh.append(f"{name}.copy()" if shows_other else name)
         return fresh
 
     def _updates(self, fused: set[int]) -> None:
-        made = {e.out.name: e for e in self.program.equations if e.out is not None}
         late: list[str] = []
         for n, (target, new) in enumerate(self.program.updates):
-            array, e = self.held[target], made.get(new)
+            array, e = self.held[target], self.made.get(new)
             if e is not None and id(e) in fused:
                 args = [self.fixed[i] if isinstance(i, str) else i for i in e.ins]
                 self.commits.append(partial(_FUNCTIONS[_short(OPS[e.op].ufunc)], *args, out=array))
@@ -350,7 +343,7 @@ def evaluate(e: Equation, values: Mapping[str, Any]) -> Any:
     op, attrs = OPS[e.op], dict(e.attrs)
     ins = [values[i] if isinstance(i, str) else i for i in e.ins]
     if e.out is not None and e.out.is_number and e.op not in ("size", "value"):
-        return eval(_arithmetic(e.op, [f"({i!r})" for i in ins]))
+        return NUMBER_OPS[e.op](*ins)
     if e.op == "cast" and not isinstance(ins[0], np.ndarray):
         return np.array(ins[0], attrs["dtype"])
     result = op.forward(*ins, **attrs)
@@ -365,8 +358,11 @@ def _arithmetic(op: str, ins: Sequence[str]) -> str:
     return f"{ins[0]} {symbol} {ins[1]}"
 
 
-def _special(number: Any) -> bool:
-    return isinstance(number, float) and not math.isfinite(number)
+def _literal(number: Any) -> str:
+    """A number as Python reads it, whatever stands beside it: -2**n is -(2**n)."""
+    finite = not isinstance(number, float) or math.isfinite(number)
+    text = repr(number) if finite else f"float('{number}')"
+    return f"({text})" if text.startswith("-") else text
 
 
 _FUNCTIONS: dict[str, Any] = {
@@ -410,11 +406,12 @@ def _statement(
     if e.op == "relu":
         return [f"maximum({args}, 0, out={out})"]
     if e.op == "clamp":
-        low, high = attrs["low"], attrs["high"]
-        first = [f"maximum({args}, {low!r}, out={out})"] if low is not None else []
-        return first + (
-            [f"minimum({out if first else args}, {high!r}, out={out})"] if high is not None else []
-        )
+        lines: list[str] = []
+        for function, bound in (("maximum", attrs["low"]), ("minimum", attrs["high"])):
+            if bound is not None:
+                source = out if lines else args
+                lines.append(f"{function}({source}, {_literal(bound)}, out={out})")
+        return lines
     if e.op == "pow" and attrs["exponent"] == 2:
         return [f"square({args}, {out})"]
     if e.op == "where":

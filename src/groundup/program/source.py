@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from groundup.ops.text import POWER, Text, atom, number
+from groundup.ops.text import POWER, Text, atom, number, value
 from groundup.program.batch import symbolic_shapes
 from groundup.program.layouts import Layouts
 from groundup.program.loops import Line, Rolled, listed, roll
@@ -345,7 +345,7 @@ def _signature(program: Program, rolled: Rolled) -> str:
         ))
         for roles in (("argument",), ("parameter",), ("state", "captured"))
     ]  # fmt: skip
-    settings = [f"{i.var.name}={i.value!r}" for i in program.inputs_of("setting")]
+    settings = [f"{i.var.name}={value(i.value)}" for i in program.inputs_of("setting")]
     if settings:
         groups.append(["*", *settings])
     groups = [g for g in groups if g]
