@@ -13,6 +13,7 @@ from groundup import (
     train as train,
 )
 from groundup.backward import autograd_only as autograd_only, grad as grad, no_grad as no_grad
+from groundup.compiled import compile as compile
 from groundup.creation import (
     arange as arange,
     eye as eye,
@@ -79,7 +80,7 @@ from groundup.ops import (
     sqrt as sqrt,
     tanh as tanh,
 )
-from groundup.program import compile as compile, record as record
+from groundup.program import record as record
 from groundup.tensor import Tensor as Tensor
 from groundup.train import Learner as Learner
 

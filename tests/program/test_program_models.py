@@ -29,10 +29,10 @@ from test_program_steps import flatten, results, state
 
 import groundup as gu
 from groundup import Op, Tensor, nn, optim
+from groundup.compiled.step import Compiled
 from groundup.errors import RecordError
 from groundup.nn import Buffer, Module, Parameter
 from groundup.nn.step import tensors_in
-from groundup.program.compiled import Compiled
 from groundup.program.program import Program
 from groundup.program.recording import record_step
 

@@ -736,7 +736,7 @@ def test_an_error_after_the_update_undoes_it() -> None:
 
 
 def test_wrong_results_of_an_engine_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from groundup.program import compiled as module
+    from groundup.compiled import step as module
 
     class Wrong(module.Runner):
         def __call__(self, values: Any) -> Any:

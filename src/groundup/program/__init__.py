@@ -1,6 +1,6 @@
-"""Programs: a training step recorded, read, simplified and run.
+"""Programs: a training step recorded, read, simplified and run with NumPy.
 
 The Program itself is in `groundup.program.program`.
 """
 
-from groundup.program.api import compile as compile, record as record
+from groundup.program.api import record as record

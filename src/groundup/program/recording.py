@@ -48,7 +48,9 @@ def record_step(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             tensor._g = outer_gradients[id(tensor)]
         raise
     finally:
-        state.recorder = None
+        # The arrays of the whole step must not wait for the garbage collector.
+        recorder.alive.clear()
+        recorder.sharing.clear()
 
 
 def _tensors(around: Surroundings) -> list[Tensor]:
