@@ -40,6 +40,7 @@ def make_learner(data=None, *, seed=3, callbacks=(), opt=None, model=None, **opt
         "batch_size": SIZE,
         "schedule": optim.one_cycle(0.2, EPOCHS * 6),
         "display": False,
+        "engine": "numpy",  # the same bits as steps that a callback makes eager
     } | options
     return Learner(
         nn.Sequential(nn.Linear(FEATURES, 8), nn.Relu(), nn.Dropout(0.3), nn.Linear(8, CLASSES))

@@ -40,6 +40,10 @@ class Callback:
     # Whether the callback's part of a step is `within_step`, made of Tensor operations: then the
     # step stays compiled, and `after_loss` and `after_backward` are not called in it.
     recordable: bool = False
+    # Whether `after_step` must be called after every single step. Where no callback wants that or
+    # `before_batch`, steps run many at a time as machine code, with `after_step` in between, and
+    # without `learner.xb`, `yb`, `pred` and `batch_loss`.
+    each_step: bool = True
 
     def within_step(self, opt: Optimizer) -> None:
         """Of a recordable callback: what it does between backward and update."""

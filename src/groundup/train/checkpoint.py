@@ -47,6 +47,7 @@ class Checkpoint(Callback):
         if (every is not None and every < 1) or keep < 1:
             raise GroundupError(f"Checkpoint: every and keep are at least 1, not {every}, {keep}")
         self.folder, self.every, self.keep = os.fspath(folder), every, keep
+        self.each_step = every is not None
         self.mine = False  # whether what is in the folder is this training's
 
     def before_fit(self, learner: Learner) -> None:

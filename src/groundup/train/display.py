@@ -34,6 +34,7 @@ class Display(Callback):
     """Plain lines: a head, and one for each epoch."""
 
     order = 90
+    each_step = False
 
     def before_fit(self, learner: Learner) -> None:
         self.began, self.first = perf_counter(), learner.step

@@ -10,12 +10,13 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from itertools import islice
 from time import perf_counter
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from groundup import generator
 from groundup.backward import no_grad
+from groundup.compiled import compile
 from groundup.errors import (
     GroundupError,
     NonFiniteError,
@@ -27,7 +28,6 @@ from groundup.nn import Module
 from groundup.ops import check_finite
 from groundup.ops.base import Array
 from groundup.optim import SGD, Optimizer, Schedule
-from groundup.program import compile
 from groundup.tensor import Tensor, Value
 from groundup.train.callbacks import HOOKS, Callback, in_order
 from groundup.train.checkpoint import Checkpoint
@@ -38,6 +38,10 @@ from groundup.train.lr_find import LrFind, find_lr
 from groundup.train.metrics import Metric, name_of
 from groundup.train.plots import plot_history, save_figure
 from groundup.train.state import evaluating, modes_kept, own_stream
+
+if TYPE_CHECKING:
+    from groundup.compiled.epoch import Progress
+    from groundup.compiled.step import Compiled
 
 
 class TrainingWarning(RuntimeWarning):
@@ -64,9 +68,11 @@ class Learner:
         batch_size: rows a step; 64 unless the data are Batches.
         schedule: a function from the number of steps taken to the learning rate.
         display: whether to print progress: a live bar in a terminal, plain lines elsewhere.
-        compile: whether to run the steps compiled (see `gu.compile`), to the same results. A model
+        compile: whether to run the steps compiled (see `gu.compile`), to the same results within
+            rounding, and with engine="numpy" to the same bits. A model
             that cannot be recorded trains eagerly, and a warning says why; so it does, without
             one, while a callback looks into the steps (`after_loss`, `after_backward`).
+        engine: what runs compiled steps: "native" or "numpy".
 
     Attributes:
         epoch, batch, step: finished epochs, finished batches of the current one, steps in all.
@@ -102,6 +108,7 @@ class Learner:
         schedule: Schedule | None = None,
         display: bool = True,
         compile: bool = True,
+        engine: str = "native",
     ):
         self.model, self.loss, self.metrics, self.schedule = model, loss, list(metrics), schedule
         self.seed, self.random = seed, own_stream(seed)
@@ -126,8 +133,9 @@ class Learner:
         self.began, self.spent = 0.0, 0.0  # when it began; seconds in it before a resume
         self._hooks: dict[str, list[Callable[[Learner], None]]] = {hook: [] for hook in HOOKS}
         self._interrupts = Interrupts()
-        self.compile = compile
+        self.compile, self.engine = compile, engine
         self._compiled: Callable[..., Any] | None = None
+        self._losses: Compiled | None = None  # the same step, which returns the loss alone
         self._compiled_for: list[Any] = []
 
     @property
@@ -200,6 +208,8 @@ class Learner:
         self.began, self.spent = perf_counter() - self.spent, 0.0
         self._call("before_epoch")
         self.train_batches.epoch = self.epoch
+        if self._steps_are_alone() and self.batch < len(self.train_batches):
+            self._many_batches()
         for xb, yb in islice(self.train_batches, self.batch, None):
             self.train_batch(xb, yb)
             self._check_interrupts()
@@ -251,7 +261,7 @@ class Learner:
         inside = [m.__self__ for h in ("after_loss", "after_backward") for m in self._hooks[h]]  # type: ignore[attr-defined]
         parts = [self.model, self.loss, self.opt, *inside]
         if not self.compile or not all(callback.recordable for callback in inside):
-            self._compiled, self._compiled_for = None, []
+            self._compiled, self._losses, self._compiled_for = None, None, []
             return
         if len(parts) == len(self._compiled_for) and all(
             a is b for a, b in zip(parts, self._compiled_for, strict=True)
@@ -269,7 +279,53 @@ class Learner:
             opt.step()
             return pred, loss
 
-        self._compiled, self._compiled_for = compile(step), parts
+        def loss_alone(x: Tensor, y: Tensor) -> Tensor:
+            return step(x, y)[1]
+
+        self._compiled, self._compiled_for = compile(step, engine=self.engine), parts
+        self._losses = compile(loss_alone, engine=self.engine)
+
+    def _steps_are_alone(self) -> bool:
+        """Whether nobody wants to be called between two steps."""
+        seen = [m.__self__ for m in self._hooks["after_step"]]  # type: ignore[attr-defined]
+        alone = not self._hooks["before_batch"] and not any(c.each_step for c in seen)
+        return alone and self._losses is not None and self.engine == "native"
+
+    def _many_batches(self) -> None:
+        """The rest of the epoch's steps, many in one native call."""
+        batches, first = self.train_batches, self.step
+        order = batches.order(self.epoch)
+        schedule = self.schedule
+        if schedule is not None:
+            self.opt.lr = schedule(first)
+
+        def show(progress: Progress) -> None:
+            for value in progress.latest.tolist():
+                rows = min(batches.size, len(order) - self.batch * batches.size)
+                self.step += 1
+                self.batch += 1
+                self.loss_sum += value * rows
+                self.rows += rows
+            self._call("after_step")
+            self._check_interrupts()
+
+        try:
+            assert self._losses is not None
+            self._losses.over(
+                [batches.x, batches.y],
+                order[self.batch * batches.size :],
+                batches.size,
+                lr=None if schedule is None else lambda n: schedule(first + n),
+                drop_last=batches.drop_last,
+                show=show,
+            )
+        except (RecordError, ProgramError) as error:  # nothing was changed
+            self._losses, self._compiled, self.compile = None, None, False
+            self.warn(f"this model trains eagerly, as its step cannot be recorded: {error}")
+        except NonFiniteError as error:
+            rows = order[self.batch * batches.size : (self.batch + 1) * batches.size]
+            self.xb = Tensor.of(batches.x[rows])
+            raise self._non_finite(str(error)) from None
 
     def _call(self, hook: str) -> None:
         for method in self._hooks[hook]:
