@@ -48,6 +48,17 @@ def test_the_program_that_readme_shows_is_what_prints(capsys):
     assert capsys.readouterr().out.rstrip() == shown.rstrip()
 
 
+def test_the_compiled_epochs_that_readme_shows_learn():
+    (first,) = (b for b in blocks() if b.startswith("import groundup as gu"))
+    (step,) = (b for b in blocks() if "gu.record(" in b)
+    (epochs,) = (b for b in blocks() if "step.epoch(" in b)
+    space = {}
+    for block in (first, step, epochs):
+        exec(compile(block, str(README), "exec"), space)
+    assert space["losses"].shape == (-(-len(space["x_train"]) // 64),)
+    assert space["losses"].numpy().mean() < 0.1
+
+
 def test_set_up_is_two_commands():
     marked = re.search(r"<!-- set-up -->\n(.*?)<!-- end -->", README.read_text(), re.DOTALL)[1]
     commands = re.findall(r"^    (.+)$", marked, re.MULTILINE)
