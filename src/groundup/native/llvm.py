@@ -241,13 +241,6 @@ def for_range(
     builder.position_at_end(after)
 
 
-@contextmanager
-def if_less(builder: ir.IRBuilder, a: Any, b: Any) -> Iterator[None]:
-    """If a < b, for indices."""
-    with builder.if_then(builder.icmp_signed("<", a, b)):
-        yield
-
-
 def define(
     module: ir.Module, name: str, result: Any, *args: Any, internal: bool = True
 ) -> tuple[ir.Function, ir.IRBuilder]:
