@@ -14,6 +14,7 @@ from small_steps import CLASSES, FEATURES, Centre, Made, all_near, bits, make, n
 
 import groundup as gu
 from groundup import Tensor, nn, optim
+from groundup.compiled.compare import wrong_equation
 from groundup.errors import (
     DtypeError,
     GradientError,
@@ -113,6 +114,24 @@ def test_rounding_that_is_amplified_is_not_refused() -> None:
 
 
 # How it is called
+
+
+def test_sums_of_equal_terms_are_not_refused() -> None:
+    """NumPy adds 21,060 equal numbers one after another, and rounds each time the same way."""
+    w = Parameter(np.float32([0.7, 0.3]))
+
+    def step(index: Tensor) -> Any:
+        taken = w[index]
+        loss = (taken * taken.sin()).mean()
+        loss.backward()
+        return loss, w.g
+
+    compiled, index = gu.compile(step, threads=2), np.zeros((65, 324), np.int64)
+    _, gradient = called(compiled, index)
+    exact = np.sin(np.float64(w.data[0])) + w.data[0] * np.cos(np.float64(w.data[0]))
+    assert abs(gradient.data[0] - exact) < 21_060 / 2 * np.finfo(np.float32).eps * exact
+    held = compiled._native_engine().held
+    assert wrong_equation(compiled.program, held, [index], 2) == ""
 
 
 def test_decorators_with_and_without_settings() -> None:

@@ -183,6 +183,11 @@ def bound(e: Equation, ins: Sequence[Any], expected: Any) -> Any:
     if e.op in ("sum", "mean", "cumsum", "scatter_add", "matmul", "einsum"):
         # The sum of the terms' sizes; a random walk of that many roundings.
         size = np.asarray(OPS[e.op].forward(*sizes, **attrs))
+        if e.op in ("cumsum", "scatter_add"):
+            # NumPy adds these one after another: equal terms are all rounded the same way.
+            ones = np.ones(ins[0].shape)
+            counts = np.asarray(OPS[e.op].forward(ones, *ins[1:], **attrs))
+            return (8 + counts / 2) * eps * size + tiny
         if e.op in ("matmul", "einsum"):
             terms = max(max(x.shape, default=1) for x in ins)
         else:

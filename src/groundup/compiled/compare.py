@@ -129,12 +129,17 @@ def _bound(e: Equation, values: Mapping[str, Any], wanted: Array) -> Any:
         for i in e.names
         if getattr(values[i], "dtype", np.dtype(float)).kind in "fiu"
     }
-    if e.op in ("matmul", "sum", "mean", "cumsum", "scatter_add", "einsum"):
-        indices = e.names[1:] if e.op == "scatter_add" else []
-        terms = {**sizes, **{i: values[i] for i in indices}}
-        shapes = [np.shape(values[i]) for i in e.names]
+    shapes = [np.shape(values[i]) for i in e.names]
+    if e.op in ("matmul", "einsum"):  # a random walk of roundings
         count = shapes[0][-1] if e.op == "matmul" else max(map(math.prod, shapes), default=1)
-        return (8 + 4 * math.sqrt(count)) * eps * evaluate(e, terms) + tiny
+        return (8 + 4 * math.sqrt(count)) * eps * evaluate(e, sizes) + tiny
+    if e.op in ("sum", "mean", "cumsum", "scatter_add"):
+        # NumPy may add one after another, and then all equal terms are rounded the same way.
+        x, indices = e.names[0], {i: values[i] for i in e.names[1:]}
+        counts: Any = math.prod(shapes[0]) // max(wanted.size, 1)
+        if e.op in ("cumsum", "scatter_add"):
+            counts = evaluate(e, {x: np.ones(shapes[0]), **indices})
+        return (8 + counts / 2) * eps * evaluate(e, {**sizes, **indices}) + tiny
     if e.op in ("softmax", "log_softmax"):
         (x,) = sizes.values()
         spread = float(np.max(x[np.isfinite(x)], initial=1.0))
