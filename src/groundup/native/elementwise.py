@@ -183,9 +183,23 @@ def _emit(
     if dtype == "bool":
         return _on_bools(builder, op, [converted(builder, v, "bool") for v in ins])
     xs = [converted(builder, v, dtype) for v in ins]
+    if op in ("maximum", "minimum"):
+        return larger(builder, xs[0], xs[1], dtype, ">" if op == "maximum" else "<")
+    if op in ("relu", "clamp"):
+        bounds = {"low": 0, "high": None} if op == "relu" else attrs
+        return _limited(builder, xs[0], bounds["low"], bounds["high"], dtype)
     if np.dtype(dtype).kind == "f":
         return _on_floats(builder, op, attrs, xs, dtype, lanes)
     return _on_ints(builder, op, attrs, xs, dtype, lanes)
+
+
+def _limited(builder: ir.IRBuilder, x: Any, low: Any, high: Any, dtype: str) -> Any:
+    """x between two numbers, of which each may be None."""
+    for bound, sign in ((low, ">"), (high, "<")):
+        if bound is not None:
+            limit = number(builder, bound, dtype, lanes_of(x.type))
+            x = larger(builder, x, limit, dtype, sign)
+    return x
 
 
 def _on_bools(builder: ir.IRBuilder, op: str, xs: list[Any]) -> Any:
@@ -207,15 +221,6 @@ def _on_floats(
     zero, one = constant(x.type, 0.0), constant(x.type, 1.0)
     if op == "neg":
         return builder.fneg(x)
-    if op in ("maximum", "minimum"):
-        return larger(builder, xs[0], xs[1], dtype, ">" if op == "maximum" else "<")
-    if op == "relu":
-        return larger(builder, x, zero, dtype)
-    if op == "clamp":
-        for bound, sign in ((attrs["low"], ">"), (attrs["high"], "<")):
-            if bound is not None:
-                x = larger(builder, x, number(builder, bound, dtype, lanes), dtype, sign)
-        return x
     if op == "abs":
         return intrinsic(builder, "fabs", x)
     if op == "sign":
@@ -258,15 +263,6 @@ def _on_ints(
     if op == "neg":
         return builder.neg(x)
     if op in ("floor", "round"):
-        return x
-    if op in ("maximum", "minimum"):
-        return larger(builder, xs[0], xs[1], dtype, ">" if op == "maximum" else "<")
-    if op == "relu":
-        return larger(builder, x, zero, dtype)
-    if op == "clamp":
-        for bound, sign in ((attrs["low"], ">"), (attrs["high"], "<")):
-            if bound is not None:
-                x = larger(builder, x, number(builder, bound, dtype, lanes), dtype, sign)
         return x
     if op == "abs":
         return larger(builder, x, builder.neg(x), dtype) if signed else x
