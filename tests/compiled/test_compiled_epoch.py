@@ -368,3 +368,13 @@ def test_an_epoch_in_another_python_thread(going: Any, much: tuple[np.ndarray, n
     thread.start()
     thread.join()
     assert is_after(1000)
+
+
+def test_a_recorded_step_with_a_large_result_is_refused_before_it_runs() -> None:
+    """Such a result lies where it can be written past the caches; an epoch's rows need not."""
+    w = gu.nn.Parameter(np.ones((8, 4096), np.float32))
+    compiled, x = gu.compile(lambda x: x @ w), np.ones((512, 8), np.float32)
+    for _ in range(3):
+        compiled(x[:256])
+    with pytest.raises(GroundupError, match=r"numbers, not arrays such as .*\(256, 4096\)"):
+        compiled.epoch(x, batch_size=256)
