@@ -96,6 +96,7 @@ def finished(
         around.places,
         {var[key].name: array for key, array in recorder.constants.items()},
         recorder.masks,
+        recorder.detaches,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +38,8 @@ _NUMBERS = (__file__, numbers.__file__)
 class Recorder:
     """Writes down what runs; `groundup.ops.base.state.recorder` while it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, frozen: bool = False) -> None:
+        self.frozen = frozen  # the Program is for these values only, which may be read
         self.lines: list[Line] = []
         self.given: list[Given] = []
         self.sources: dict[int, Any] = {}  # by id of the Value
@@ -49,6 +50,7 @@ class Recorder:
         ] = {}  # arrays by id of the array that they are views of
         self.phase, self.module = "forward", ""
         self.batch = 0  # the length of the first argument
+        self.detaches = False  # whether forward cut a gradient's way
         self.fixed_batch = False  # whether that length went into what does not follow it
         self.depth = 0
         self.paths: dict[int, str] = {}  # of modules and parameters, by id
@@ -89,6 +91,7 @@ class Recorder:
             self._write(None, op.name, ins, attrs)
             return
         if any(isinstance(a, Tensor) and a.array is array for a in args):
+            self.detaches |= op.name == "detach" and self.phase == "forward"
             return  # the same value
         if any(not isinstance(i, Value) for i in ins) and not self._as_numbers(op, ins, attrs, out):
             ins = tuple(
@@ -180,7 +183,8 @@ class Recorder:
         base = array
         while isinstance(base.base, np.ndarray):
             base = base.base
-            if isinstance(self.values.get(id(base)), Value) and id(array) not in self.kept_arrays:
+            known = isinstance(self.values.get(id(base)), Value)
+            if known and id(array) not in self.kept_arrays and not self.frozen:
                 raise RecordError(
                     f"{self.where()}: an array of shape {array.shape} was made from a tensor's own "
                     "array behind the recorder's back: use Tensor operations"
@@ -577,8 +581,10 @@ class Recorder:
         text = linecache.getline(code.co_filename, line).strip()
         return f"{code.co_filename}:{line}, in {code.co_name}" + (f": `{text}`" if text else "")
 
-    def refuse(self, how: str, tensor: Tensor | None) -> NoReturn:
+    def refuse(self, how: str, tensor: Tensor | None) -> None:
         """Refuse to give out a value."""
+        if self.frozen:
+            return
         what = "a number" if tensor is None else f"a tensor of shape {tensor.shape}"
         raise RecordError(
             f"{self.where()}: {how} reads the value of {what} while the step is being recorded. "

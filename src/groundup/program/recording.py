@@ -19,14 +19,19 @@ from groundup.program.watch import Watch
 from groundup.tensor import Tensor
 
 
-def record_step(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
-    """Run a step under the recorder; on an exception everything is put back as it was."""
+def record_step(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], frozen: bool = False
+) -> Recording:
+    """Run a step under the recorder; on an exception everything is put back as it was.
+
+    A frozen recording is one for the values at hand only: the step may read them.
+    """
     if state.recorder is not None:
         raise RecordError("a step is being recorded already: call the function inside it itself")
     if state.sweep is not None:
         raise RecordError("a step cannot be recorded inside a bwd")
     around = Surroundings(fn, (*args, *kwargs.values()))
-    recorder = Recorder()
+    recorder = Recorder(frozen)
     recorder.names, recorder.kept_arrays = around.names, around.arrays
     given_args, given_kwargs = _entered(recorder, fn, args, kwargs)
     outer_gradients = {id(t): t._g for t in _tensors(around)}

@@ -83,6 +83,7 @@ class Recording:
         places: what the function could see around it.
         constants: arrays that the step made of nothing that is recorded.
         masks: boolean indices around the step, with copies of them as they were.
+        detaches: whether the forward pass cut a gradient's way with `detach`.
 
     """
 
@@ -98,6 +99,7 @@ class Recording:
     places: list[Place]
     constants: dict[str, Array]
     masks: list[tuple[Array, Array]]
+    detaches: bool
 
     def undo(self) -> None:
         """Put parameters, state and counts back as they were before the step."""
