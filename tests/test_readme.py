@@ -7,6 +7,7 @@ import pytest
 
 import groundup as gu
 from groundup import nn
+from groundup.check import check_layers
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -32,7 +33,7 @@ def test_the_layers_that_readme_shows_are_right():
     layer = shown["Linear"]()
     layer.w, layer.b = nn.Parameter(gu.randn(5, 3)), nn.Parameter(gu.randn(3))
     model = nn.Sequential(layer, shown["Relu"]())
-    rows = gu.check.check_layers(model, nn.Mse(), gu.randn(4, 5), gu.randn(4, 3))
+    rows = check_layers(model, nn.Mse(), gu.randn(4, 5), gu.randn(4, 3))
     assert [row.gradient for row in rows] == ["input", "w", "b", "input", "input"]
     assert all(row.ok for row in rows)
 

@@ -4,7 +4,6 @@ Import it as `gu`: `import groundup as gu`.
 """
 
 from groundup import (
-    check as check,
     data as data,
     errors as errors,
     foundations as foundations,
@@ -13,6 +12,7 @@ from groundup import (
     train as train,
 )
 from groundup.backward import autograd_only as autograd_only, grad as grad, no_grad as no_grad
+from groundup.check import check as check
 from groundup.compiled import compile as compile
 from groundup.creation import (
     arange as arange,
