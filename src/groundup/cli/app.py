@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from groundup.cli.check import check
 from groundup.cli.explain import explain
 from groundup.cli.predict import predict
 from groundup.cli.show import say, say_error, show_warning
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(predict)
 app.command()(explain)
+app.command()(check)
 
 
 def _version(wanted: bool) -> None:
