@@ -232,14 +232,3 @@ def test_floats_are_read_as_what_they_stand_for():
     assert exact(0.044715) == sympy.Rational(44715, 10**6)
     assert exact(0.1234567891234) == sympy.Rational("0.1234567891234")
     assert exact(float("inf")) is sympy.oo
-
-
-def test_equality_is_proved_or_not():
-    x, y = sympy.symbols("x y", real=True)
-    assert algebra.equal((x + y) ** 2, x**2 + 2 * x * y + y**2)
-    assert algebra.equal(sympy.exp(x) / (1 + sympy.exp(x)), 1 / (1 + sympy.exp(-x)))
-    assert algebra.equal(sympy.sqrt(x**2), sympy.Abs(x))
-    softplus = sympy.Piecewise((-x, x < 0), (0, True)) + sympy.log(1 + sympy.exp(-sympy.Abs(x)))
-    assert algebra.equal(sympy.diff(softplus, x), 1 / (1 + sympy.exp(-x)) - 1)
-    assert not algebra.equal(x, sympy.Abs(x))
-    assert not algebra.equal(x**2, x**2 + sympy.Rational(1, 10**9))

@@ -1,9 +1,10 @@
-"""What SymPy is asked: derivatives, whether expressions are the same, and their shortest form."""
+"""What SymPy is asked: derivatives, their values, and their shortest form."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,24 +27,6 @@ def gradient(out: Array, dout: Array, variable: Array) -> Array:
     return made
 
 
-def equal(a: Any, b: Any) -> bool:
-    """Whether SymPy can show that two expressions are the same."""
-    import sympy
-
-    difference = sympy.sympify(a) - sympy.sympify(b)
-    if difference == 0 or sympy.expand(difference) == 0:
-        return True
-    if difference.count_ops() <= 3 * SMALL and not difference.has(sympy.Piecewise):
-        top, _ = sympy.fraction(sympy.together(difference))
-        if sympy.expand(top) == 0:
-            return True
-    if not _is_easy(difference):
-        return False
-    return bool(sympy.simplify(sympy.piecewise_fold(difference)) == 0) or any(
-        _equal_by_sign(difference, s) for s in kinks(difference)
-    )
-
-
 def _is_easy(expression: Any) -> bool:
     """Whether simplify() is done with it soon."""
     import sympy
@@ -54,13 +37,6 @@ def _is_easy(expression: Any) -> bool:
     )
     few = len(expression.atoms(sympy.Function)) <= FEW and len(waves) <= 1
     return bool(expression.count_ops() <= SMALL and few)
-
-
-def _equal_by_sign(difference: Any, symbol: Any) -> bool:
-    """Whether a difference is zero both where a symbol is positive and where it is negative."""
-    import sympy
-
-    return all(sympy.simplify(by) == 0 for by in by_sign(difference, symbol)[:2])
 
 
 def by_sign(expression: Any, symbol: Any) -> tuple[Any, Any, Any, Any]:
@@ -168,15 +144,37 @@ def evaluated(
     entries: Sequence[Any], symbols: Sequence[Any]
 ) -> Callable[[Iterable[float]], list[float]]:
     """The expressions as a function of numbers for the symbols."""
+    function = _function(entries, symbols, [{"sign": _sign}, "math"])
+    return lambda numbers: [float(v) for v in function(*numbers)]
+
+
+def _function(entries: Sequence[Any], symbols: Sequence[Any], modules: Any) -> Callable[..., Any]:
     import sympy
 
     plain = sympy.symbols(f"s:{len(symbols)}", real=True)
     renamed = dict(zip(symbols, plain, strict=True))
     made = [sympy.sympify(e).subs(renamed, simultaneous=True) for e in entries]
-    function = sympy.lambdify(plain, made, modules=[{"sign": _sign}, "math"], cse=True)
+    function: Callable[..., Any] = sympy.lambdify(plain, made, modules=modules, cse=True)
+    return function
 
-    def values(numbers: Iterable[float]) -> list[float]:
-        return [float(v) for v in function(*numbers)]
+
+def precisely(
+    entries: Sequence[Any], symbols: Sequence[Any], digits: int
+) -> Callable[[Iterable[Fraction]], list[Any]]:
+    """The same with fractions for the symbols, and so many digits; None where it is undefined."""
+    import mpmath
+
+    function = _function(entries, symbols, "mpmath")
+
+    def values(numbers: Iterable[Fraction]) -> list[Any]:
+        with mpmath.workdps(digits):
+            given = [mpmath.mpf(n.numerator) / n.denominator for n in numbers]
+            try:
+                found = function(*given)
+            except (ZeroDivisionError, OverflowError, ValueError):
+                return [None] * len(entries)
+            found = [mpmath.mpmathify(v) for v in found]
+            return [v if mpmath.isfinite(v) and not mpmath.im(v) else None for v in found]
 
     return values
 

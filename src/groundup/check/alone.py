@@ -38,9 +38,11 @@ class Alone:
         outs: the outputs' names.
         douts: the names of their gradients: `dout`, or `dout1`, `dout2`, ...
         gradients: by the name of what was differentiated, the gradient's name.
+        untouched: names of what should have got a gradient, and got none.
         inputs: arrays for all of the Program's inputs.
         variables: which inputs stand for any numbers: arguments, parameters and buffers of
             floating-point numbers. Labels and masks are not, nor arrays that the module keeps.
+        members: the id of the Tensor that an input was, by name.
 
     """
 
@@ -48,8 +50,10 @@ class Alone:
     outs: tuple[str, ...]
     douts: tuple[str, ...]
     gradients: dict[str, str]
+    untouched: tuple[str, ...]
     inputs: dict[str, Array]
     variables: tuple[str, ...]
+    members: dict[str, int]
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Any]:
         """All values of forward and backward from arrays."""
@@ -117,14 +121,16 @@ def alone(
     inputs = arrays_of(recording, arguments)
     name_of = called_in(recording, arguments)
     values, found = recording.program.outputs
-    pairs = zip((*wanted, *parameters), found, strict=True)
+    pairs = list(zip((*wanted, *parameters), found, strict=True))
     return Alone(
         _plain(recording.program),
         tuple(values),
         tuple(name_of.get(id(d), n) for d, n in zip(douts, called, strict=True)),
         {name_of[id(t)]: g for t, g in pairs if g is not None},
+        tuple(name_of[id(t)] for t, g in pairs if g is None and id(t) in name_of),
         inputs,
         tuple(n for n in inputs if _varies(recording.sources[n]) and inputs[n].dtype.kind == "f"),
+        {name: key for key, name in name_of.items()},
     )
 
 
