@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -144,37 +143,15 @@ def evaluated(
     entries: Sequence[Any], symbols: Sequence[Any]
 ) -> Callable[[Iterable[float]], list[float]]:
     """The expressions as a function of numbers for the symbols."""
-    function = _function(entries, symbols, [{"sign": _sign}, "math"])
-    return lambda numbers: [float(v) for v in function(*numbers)]
-
-
-def _function(entries: Sequence[Any], symbols: Sequence[Any], modules: Any) -> Callable[..., Any]:
     import sympy
 
     plain = sympy.symbols(f"s:{len(symbols)}", real=True)
     renamed = dict(zip(symbols, plain, strict=True))
     made = [sympy.sympify(e).subs(renamed, simultaneous=True) for e in entries]
-    function: Callable[..., Any] = sympy.lambdify(plain, made, modules=modules, cse=True)
-    return function
+    function = sympy.lambdify(plain, made, modules=[{"sign": _sign}, "math"], cse=True)
 
-
-def precisely(
-    entries: Sequence[Any], symbols: Sequence[Any], digits: int
-) -> Callable[[Iterable[Fraction]], list[Any]]:
-    """The same with fractions for the symbols, and so many digits; None where it is undefined."""
-    import mpmath
-
-    function = _function(entries, symbols, "mpmath")
-
-    def values(numbers: Iterable[Fraction]) -> list[Any]:
-        with mpmath.workdps(digits):
-            given = [mpmath.mpf(n.numerator) / n.denominator for n in numbers]
-            try:
-                found = function(*given)
-            except (ZeroDivisionError, OverflowError, ValueError):
-                return [None] * len(entries)
-            found = [mpmath.mpmathify(v) for v in found]
-            return [v if mpmath.isfinite(v) and not mpmath.im(v) else None for v in found]
+    def values(numbers: Iterable[float]) -> list[float]:
+        return [float(v) for v in function(*numbers)]
 
     return values
 

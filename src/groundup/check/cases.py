@@ -6,7 +6,7 @@ derivative there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,16 @@ def regions(expression: Any) -> Iterator[tuple[dict[Any, bool], Any]]:
         if count > REGIONS:
             raise Unshown(f"there are more than {REGIONS} regions")
         yield signs, found
+
+
+def around(expression: Any, is_positive: Callable[[Any], bool]) -> Any:
+    """The expression without cases, as it is around a point where signs are known."""
+    signs: dict[Any, bool] = {}
+    while True:
+        try:
+            return _Region(signs).value(expression)
+        except _Border as border:
+            signs[border.expression] = is_positive(border.expression)
 
 
 def opened(entries: Array) -> Array:
@@ -193,7 +203,7 @@ class _Region:
             primitive = -primitive
         if primitive not in self.signs:
             raise _Border(primitive)
-        return self.signs[primitive] != is_negated
+        return bool(self.signs[primitive] != is_negated)
 
 
 def _positive(signs: Mapping[Any, bool]) -> tuple[Any, ...]:

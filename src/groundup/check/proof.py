@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from groundup.check import algebra, cases, symbols
+from groundup.check import algebra, cases, digits, symbols
 from groundup.check.alone import Alone, NotDifferentiable, alone, tensor_names
 from groundup.check.zero import IDENTICAL, WAYS
 from groundup.errors import GradientError, GroundupError
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
 
 # Expressions for more symbols, or of more operations, take minutes.
 LARGEST, TOO_LONG = 100, 60_000
-# At so many points numbers are put in for the symbols, and results computed to so many digits.
-POINTS, DIGITS = 3, 50
+# At so many points numbers are put in for the symbols.
+POINTS = 3
 # Relative to a gradient's largest entry: below, it may be a constant that a module holds rounded.
 TOLERANCE = 1e-9
 # Where arguments may lie: some take no negative numbers, or only those between 0 and 1.
 RANGES = ((-2.0, 2.0), (0.1, 0.9), (1.1, 3.0))
+_READABLE = 60  # operations; no other form of longer ones is looked for
 _TRIALS = 200  # points that are looked at for one in a region
 
 
@@ -161,19 +161,15 @@ def _cut(text: str) -> str:
     return text if len(text) <= 400 else text[:400] + " ..."
 
 
-def proved(module: Module, args: Sequence[Any], constant: Sequence[str]) -> Proof:
+def proved(module: Any, args: Sequence[Any], constant: Sequence[str]) -> Proof:
     """See `prove`."""
-    if not isinstance(module, Module):
-        hint = "()" if isinstance(module, type) and issubclass(module, Module) else ""
-        raise GroundupError(
-            f"prove takes a Module, not {module!r:.60}; "
-            + (
-                f"make one: {module.__name__}(...)"  # type: ignore[unreachable]
-                if hint
-                else "wrap functions: nn.Sequential(f)"
-            )
-        )
-    return _Prover(module, args, constant).proof()
+    if isinstance(module, Module):
+        return _Prover(module, args, constant).proof()
+    if isinstance(module, type) and issubclass(module, Module):
+        hint = f"make one: {module.__name__}(...)"
+    else:
+        hint = "wrap functions: nn.Sequential(f)"
+    raise GroundupError(f"prove takes a Module, not {module!r:.60}; {hint}")
 
 
 class _Prover:
@@ -269,15 +265,12 @@ class _Prover:
     def _choices(self) -> Iterator[tuple[tuple[float, float], ...]]:
         """Ranges for each array, the likeliest first; a buffer without a sign has none."""
         likely = [
-            1 if isinstance(t, Buffer) and t.size and (t.array >= 0).all() else 0
-            for t in self.free
+            1 if isinstance(t, Buffer) and t.size and (t.array >= 0).all() else 0 for t in self.free
         ]
         every = itertools.product(range(len(RANGES)), repeat=min(len(self.free), 4))
         for moved in sorted(every, key=sum):
             steps = itertools.chain(moved, itertools.repeat(moved[-1]))
-            yield tuple(
-                RANGES[(k + n) % len(RANGES)] for k, n in zip(likely, steps, strict=False)
-            )
+            yield tuple(RANGES[(k + n) % len(RANGES)] for k, n in zip(likely, steps, strict=False))
 
     def _refuse_random(self, made: Alone) -> None:
         draws = [e for e in made.program.equations if e.op in ("uniform", "normal")]
@@ -306,7 +299,8 @@ class _Prover:
             drawn = [start + (end - start) * s for s in sizes]
         made = np.empty(count, object)
         made[:] = drawn
-        return made.reshape(shape)
+        drawn_array: Array = made.reshape(shape)
+        return drawn_array
 
     # The proof
 
@@ -328,15 +322,16 @@ class _Prover:
         if operations > TOO_LONG:
             raise GroundupError(
                 f"prove({self.kind}): its output takes {operations} operations on symbols, and "
-                f"{TOO_LONG} are feasible; try smaller shapes than {', '.join(map(str, self.shapes))}"
+                f"{TOO_LONG} are feasible; try smaller shapes"
             )
         self.derived, self.claimed = {}, {}
         for name in (*self.one.gradients, *self.one.untouched):
             variable = self.given[name]
-            self.derived[name] = sum(
+            parts = [
                 algebra.gradient(out, self.given[dout], variable)
                 for out, dout in zip(outs, self.one.douts, strict=True)
-            )
+            ]
+            self.derived[name] = np.asarray(sum(parts), object)
             gradient = self.one.gradients.get(name)
             self.claimed[name] = (
                 np.full(variable.shape, 0, object)
@@ -344,6 +339,7 @@ class _Prover:
                 else cases.opened(symbols.expressions(values[gradient]))
             )
         self.points = list(itertools.islice(self._points(), POINTS))
+        self.found = [self._values(at) for at in self.points]
         self._compare_with_numpy()
         found = tuple(self._shown(n) for n in self.derived)
         conditions = {str(c): None for out in outs for e in out.flat for c in cases.borders(e)}
@@ -375,11 +371,14 @@ class _Prover:
         """What is not zero for SymPy: numbers from the very region decide, if there are any."""
         shape = self.claimed[name].shape
         both = [self.claimed[name][place], self.derived[name][place]]
-        function = self._function([*found.region, *both])
         tried = 0
         for at in itertools.islice(self._points(check=False), _TRIALS):
-            *region, claimed, derived = function(at)
-            if claimed is None or derived is None or not all(v is not None and v > 0 for v in region):
+            *region, claimed, derived = self._at([*found.region, *both], at)
+            if (
+                claimed is None
+                or derived is None
+                or not all(v is not None and v > 0 for v in region)
+            ):
                 continue
             tried += 1
             if abs(claimed - derived) > TOLERANCE * max(abs(claimed), abs(derived)):
@@ -399,28 +398,21 @@ class _Prover:
 
     # Numbers in place of symbols
 
-    @property
-    def _flat(self) -> list[Any]:
-        return [s for n in self.one.variables for s in self.given[n].flat]
-
-    def _function(self, entries: Sequence[Any]) -> Callable[[dict[str, Array]], list[Any]]:
-        function = algebra.precisely(entries, self._flat, DIGITS)
-        return lambda at: function([v for n in self.one.variables for v in at[n].flat])
-
-    @cached_property
-    def _all(self) -> Callable[[dict[str, Array]], list[Any]]:
-        """All entries claimed and derived, at a point."""
-        pairs = [(self.claimed[n], self.derived[n]) for n in self.derived]
-        return self._function([e for pair in pairs for array in pair for e in array.flat])
+    def _at(self, entries: Iterable[Any], at: dict[str, Array]) -> list[Any]:
+        point = {
+            s: v
+            for n in self.one.variables
+            for s, v in zip(self.given[n].flat, at[n].flat, strict=True)
+        }
+        return digits.values(entries, point)
 
     def _values(self, at: dict[str, Array]) -> dict[str, tuple[list[Any], list[Any]]]:
-        left = iter(self._all(at))
+        """All entries that are claimed, and the derivatives."""
+        pairs = [(self.claimed[n], self.derived[n]) for n in self.derived]
+        left = iter(self._at((e for p in pairs for array in p for e in array.flat), at))
         return {
-            n: (
-                [next(left) for _ in range(self.derived[n].size)],
-                [next(left) for _ in range(self.derived[n].size)],
-            )
-            for n in self.derived
+            n: (list(itertools.islice(left, d.size)), list(itertools.islice(left, d.size)))
+            for n, d in self.derived.items()
         }
 
     def _points(self, check: bool = True) -> Iterator[dict[str, Array]]:
@@ -433,7 +425,9 @@ class _Prover:
                 n: self._drawn(self.given[n].shape, self.ranges[n], scale)
                 for n in self.one.variables
             }
-            if check and any(v is None for v in self._all(at)):
+            if check and any(
+                v is None for both in self._values(at).values() for part in both for v in part
+            ):
                 failed += 1
                 if failed > _TRIALS:
                     raise GroundupError(
@@ -445,8 +439,8 @@ class _Prover:
     def _gap(self, name: str) -> tuple[float, tuple[dict[str, Array], tuple[int, ...]] | None]:
         """The largest relative difference, and where the first one is that is none of rounding."""
         largest, worst = 0.0, None
-        for at in self.points:
-            claimed, derived = self._values(at)[name]
+        for at, found in zip(self.points, self.found, strict=True):
+            claimed, derived = found[name]
             scale = max((abs(v) for v in (*claimed, *derived)), default=0) or 1
             gaps = [float(abs(a - b) / scale) for a, b in zip(claimed, derived, strict=True)]
             largest = max([largest, *gaps])
@@ -458,11 +452,7 @@ class _Prover:
 
     def _looks(self, name: str) -> str:
         """What a wrong gradient looks like, beside the right one."""
-        pairs = [
-            pair
-            for at in self.points
-            for pair in zip(*self._values(at)[name], strict=True)
-        ]
+        pairs = [pair for found in self.found for pair in zip(*found[name], strict=True)]
         wrong = sum(abs(a - b) > TOLERANCE * max(abs(a), abs(b)) for a, b in pairs)
         if all(a == 0 for a, _ in pairs):
             return "it is zero: does bwd leave it out?"
@@ -473,25 +463,34 @@ class _Prover:
             if all(abs(r - ratio) < 1e-20 * abs(ratio) for r in ratios):
                 if simple == -1:
                     return "it has the other sign"
-                return f"it is {simple} times the derivative" if (
-                    abs(float(simple) - float(ratio)) < 1e-12 * abs(float(ratio))
-                ) else f"it is {float(ratio):.10g} times the derivative"
+                return (
+                    f"it is {simple} times the derivative"
+                    if (abs(float(simple) - float(ratio)) < 1e-12 * abs(float(ratio)))
+                    else f"it is {float(ratio):.10g} times the derivative"
+                )
         return f"{wrong} of {len(pairs)} entries differ, at {len(self.points)} points"
 
     def _counterexample(
         self, name: str, place: tuple[int, ...], at: dict[str, Array]
     ) -> Counterexample:
         both = self.claimed[name][place], self.derived[name][place]
-        claimed, derived = self._function(both)(at)
-        formulas = [str(algebra.shortest(e)) for e in both]
+        claimed, derived = self._at(both, at)
+        own, true = (self._readable(e, at) for e in both)
         numbers = {n: a.astype(np.float64) for n, a in at.items()}
-        return Counterexample(place, *formulas, numbers, float(claimed), float(derived))
+        return Counterexample(place, own, true, numbers, float(claimed), float(derived))
+
+    def _readable(self, e: Any, at: dict[str, Array]) -> str:
+        import sympy
+
+        if e.has(sympy.ITE):  # conditions on conditions: what holds around the point says more
+            e = cases.around(e, lambda sign_of: self._at([sign_of], at)[0] > 0)
+        return str(algebra.shortest(e) if e.count_ops() < _READABLE else e)
 
     def _compare_with_numpy(self) -> None:
         """The symbols must compute what NumPy does, or a proof would be about something else."""
         at = self.points[0]
         arrays = {**self.one.inputs, **{n: a.astype(np.float64) for n, a in at.items()}}
-        values, exact = self.one.run(arrays), self._values(at)
+        values, exact = self.one.run(arrays), self.found[0]
         for name, gradient in self.one.gradients.items():
             own = np.asarray(values[gradient], np.float64).reshape(-1)
             meant = np.array([float(v) for v in exact[name][0]])
