@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import numpy as np
 
 from groundup.check import algebra, cases, digits, symbols
 from groundup.check.alone import Alone, NotDifferentiable, alone, tensor_names
-from groundup.check.zero import IDENTICAL, WAYS
+from groundup.check.zero import IDENTICAL, WAYS, Unshown
 from groundup.errors import GradientError, GroundupError
 from groundup.nn.module import Module, has_bwd
 from groundup.ops.base import Array, Shape
@@ -241,7 +243,7 @@ class _Prover:
         first: Exception | None = None
         for choice in self._choices():
             for t, bounds in zip(self.free, choice, strict=True):
-                t.data = np.vectorize(float, otypes=[float])(self._drawn(t.shape, bounds))
+                t.data = self._drawn(t.shape, bounds).astype(np.float64)
                 t._g = None
             try:
                 made = alone(self.module, self.args, wanted, self.names, self._cotangent)
@@ -250,6 +252,12 @@ class _Prover:
             except (GroundupError, ValueError, ArithmeticError) as error:
                 first = first or error
                 continue
+            except TypeError as error:
+                takes = ", ".join(inspect.signature(self.module.forward).parameters)
+                raise GroundupError(
+                    f"prove({self.kind}): {error}; its forward takes {takes or 'nothing'}, and "
+                    f"{len(self.args)} were given"
+                ) from error
             self._refuse_random(made)
             at = {id(t): b for t, b in zip(self.free, choice, strict=True)}
             self.ranges = {n: at.get(made.members[n], RANGES[0]) for n in made.variables}
@@ -282,7 +290,7 @@ class _Prover:
             )
 
     def _cotangent(self, shape: Shape) -> Array:
-        return np.vectorize(float, otypes=[float])(self._drawn(shape, RANGES[0]))
+        return self._drawn(shape, RANGES[0]).astype(np.float64)
 
     def _drawn(self, shape: Shape, bounds: tuple[float, float], scale: int = 1) -> Array:
         """Short fractions, no two of the same size: no ties, and nothing on a kink."""
@@ -299,8 +307,7 @@ class _Prover:
             drawn = [start + (end - start) * s for s in sizes]
         made = np.empty(count, object)
         made[:] = drawn
-        drawn_array: Array = made.reshape(shape)
-        return drawn_array
+        return made.reshape(shape)
 
     # The proof
 
@@ -334,7 +341,7 @@ class _Prover:
             self.derived[name] = np.asarray(sum(parts), object)
             gradient = self.one.gradients.get(name)
             self.claimed[name] = (
-                np.full(variable.shape, 0, object)
+                symbols.expressions(np.zeros(variable.shape, int))
                 if gradient is None
                 else cases.opened(symbols.expressions(values[gradient]))
             )
@@ -483,7 +490,8 @@ class _Prover:
         import sympy
 
         if e.has(sympy.ITE):  # conditions on conditions: what holds around the point says more
-            e = cases.around(e, lambda sign_of: self._at([sign_of], at)[0] > 0)
+            with contextlib.suppress(Unshown):
+                e = cases.around(e, lambda sign_of: bool(self._at([sign_of], at)[0] > 0))
         return str(algebra.shortest(e) if e.count_ops() < _READABLE else e)
 
     def _compare_with_numpy(self) -> None:
