@@ -18,6 +18,7 @@ from typing import Any
 
 # Polynomials of more terms than these are given up: what follows would take minutes.
 TERMS = 20_000
+RESTARTS = 50  # each finds one more exponent's unit
 
 IDENTICAL = "identical expressions"
 ATOMS = "equal as fractions of polynomials"
@@ -62,7 +63,7 @@ class _Atoms:
         """Whether the numerator is zero."""
         known: dict[Any, Any] = {}
         units: dict[Any, Any] = {}
-        while True:
+        for _ in range(RESTARTS):
             atoms = cls(known, units)
             try:
                 rational = atoms.rational(expression)
@@ -73,6 +74,7 @@ class _Atoms:
             except _Finer:
                 continue  # an exponential got a smaller unit: all over again with that
             return _Fractions(rational, relations).vanishes()
+        raise Unshown("its exponents have no common unit")
 
     def symbol(self, meaning: Any) -> Any:
         """The symbol that stands for something."""
