@@ -387,6 +387,11 @@ SQUARES = sum((v - (x + y + z) / 3) ** 2 for v in (x, y, z))
         sympy.log(6 * x**2 / (y + 1)) - sympy.log(2 * x) - sympy.log(3 * x) + sympy.log(y + 1),
         sympy.sin(x) ** 4 + 2 * sympy.cos(x) ** 2 - sympy.cos(x) ** 4 - 1,
         sympy.erf(x * (x + 1)) - sympy.erf(x**2 + x),
+        sympy.erf(x * (1 - x)) + sympy.erf(x**2 - x),
+        sympy.sin(x * (1 - x)) ** 2 + sympy.cos(x**2 - x) ** 2 - 1,
+        sympy.sqrt((1 + sympy.sqrt(x)) ** 2 + 1) - sympy.sqrt(2 + 2 * sympy.sqrt(x) + x),
+        sympy.exp(x / (1 + x)) * sympy.exp(1 / (1 + x)) - sympy.exp(1),
+        sympy.exp((z + 3) / (1 + x)) - sympy.exp(z / (1 + x)) * sympy.exp(3 / (1 + x)),
         x**y * y / x - y * x ** (y - 1),
         x ** (2 * y) - sympy.exp(y * sympy.log(x)) ** 2,
         sympy.Float(0.5) - sympy.Rational(1, 2),
@@ -437,6 +442,52 @@ def test_cases_are_taken_one_by_one():
     other = sum(sympy.Piecewise((-s, s < 0), (s, True)) for s in many)
     assert "more than 128 regions" in shown(sum(map(abs, many)) - other).reason
     assert shown(sum(map(abs, many[:7])) - other.subs(dict.fromkeys(many[7:], 0))).regions == 128
+
+
+def test_a_condition_on_what_is_zero_is_decided():
+    for c, holds in ((x * (x + 1) >= x**2 + x, 1), (x * (x + 1) > x**2 + x, 0)):
+        e = sympy.Piecewise((1, c), (0, True))
+        assert cases.shown(e - holds).how == zero.IDENTICAL
+        assert cases.shown(e - 1 + holds).how is None
+
+
+def random_expression(rng, depth):
+    kind = rng.integers(0, 4 if depth == 0 else 14)
+    if kind < 3:
+        return (x, y, z)[kind]
+    if kind == 3:
+        return sympy.Rational(int(rng.integers(1, 5)), int(rng.integers(1, 4)))
+    a, b = (random_expression(rng, depth - 1) for _ in range(2))
+    one = sympy.Integer(1)
+    return (
+        a + b, a * b, a - b, sympy.exp(a), sympy.tanh(a), sympy.sqrt(a**2 + 1),
+        sympy.log(1 + a**2), 1 / (1 + sympy.exp(-a)), sympy.erf(a), one / a**2 if a else one,
+    )[kind - 4]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_expressions_are_zero_where_numbers_say_so(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        e = random_expression(rng, 3)
+        slope, other = sympy.diff(e, x), sympy.diff(e.rewrite(sympy.exp), x)
+        e3 = e * sympy.exp(-x) ** 3
+        pairs = [
+            (e, random_expression(rng, 2)),
+            (slope, sympy.expand(other)),
+            (e3, e / sympy.exp(x) ** 2 / sympy.exp(x)),
+            (e, e * (1 + sympy.Rational(1, 10**6))),
+        ]
+        for left, right in pairs:
+            gaps = []
+            for place in rng.integers(-150, 150, (3, 3)):
+                at = {s: Fraction(int(n), 97) for s, n in zip((x, y, z), place, strict=True)}
+                gap, size = digits.values([left - right, left], at)
+                if gap is not None and size is not None:
+                    gaps.append(abs(gap) / (1 + abs(size)))
+            if gaps:
+                is_zero = all(gap < 1e-35 for gap in gaps)
+                assert (zero.how_zero(left - right) is not None) == is_zero, (left, right)
 
 
 def test_regions_that_are_empty_are_left_out():

@@ -99,10 +99,10 @@ class _Atoms:
             return e
         if e.is_Add or e.is_Mul:
             return e.func(*map(self.rational, e.args))
-        if e.is_Pow and e.base is not sympy.E:
+        if e.is_Pow:
             return self.power(e.base, e.exp)
-        if isinstance(e, sympy.exp):
-            return self.exponential(e.args[0])
+        if isinstance(e, sympy.exp) or e is sympy.E:
+            return self.exponential(e.args[0] if e.args else sympy.Integer(1))
         if e in (sympy.nan, sympy.zoo, sympy.oo, -sympy.oo):
             raise Unshown("it is not finite")
         return self.function(e)
@@ -176,7 +176,22 @@ class _Identities(_Atoms):
         rational = self.rational(sympy.sympify(e))
         if rational.count_ops() > TERMS // 10:
             raise Unshown("an argument is too long")
-        return sympy.cancel(rational)
+        found = sympy.cancel(rational)
+        while True:
+            top, bottom = map(self._lowered, sympy.fraction(found))
+            lower = sympy.cancel(top / bottom)
+            if lower == found:
+                return found
+            found = lower
+
+    def _lowered(self, part: Any) -> Any:
+        """A polynomial with lower powers of roots: (1 + s)**2 is 1 + 2*s + s**2, and s**2 known."""
+        import sympy
+
+        for symbol, (n, e) in list(self.relations.items()):
+            if part.has(symbol):
+                part = sympy.rem(part, symbol**n - self.rational(e), symbol)
+        return part
 
     def root(self, base: Any, n: int) -> Any:
         import sympy
@@ -198,17 +213,17 @@ class _Identities(_Atoms):
         import sympy
 
         top, bottom = sympy.fraction(self.canonical(x))
-        scale = sympy.Integer(1)
-        if bottom.is_Rational:  # else 1/(x + 1) and 1/(x**2 + x) would have to be told apart
-            scale, bottom = bottom, scale
-            terms = sympy.expand(top).as_coefficients_dict()
+        if not bottom.is_Rational:  # e/(1 + e) and -1/(1 + e) are 1 apart
+            whole, rest = sympy.div(top, bottom, *sorted(bottom.free_symbols, key=str))
+            scale, bottom = bottom.as_content_primitive()
+            rest = rest / scale
         else:
-            content, rest = top.as_content_primitive()
-            terms = {rest: content}
+            whole, rest = top / bottom, sympy.Integer(0)
         made = sympy.Integer(1)
-        for term, coefficient in terms.items():
-            factor = sympy.Rational(coefficient) / scale
-            made *= self._power_of_exp(term / bottom, factor)
+        for part, under in ((whole, sympy.Integer(1)), (rest, bottom)):
+            for term, coefficient in sympy.expand(part).as_coefficients_dict().items():
+                if term and coefficient:
+                    made *= self._power_of_exp(term / under, sympy.Rational(coefficient))
         return made
 
     def _power_of_exp(self, term: Any, factor: Any) -> Any:
@@ -237,13 +252,16 @@ class _Identities(_Atoms):
         if not isinstance(e, sympy.Function) or isinstance(e, sympy.Piecewise):
             return self.symbol(e)
         arguments = [self.canonical(a) for a in e.args]
-        if len(arguments) == 1 and arguments[0].could_extract_minus_sign():
-            odd = isinstance(e, sympy.erf | sympy.sin)
-            if odd or isinstance(e, sympy.cos):
-                return (-1 if odd else 1) * self.rational(e.func(-e.args[0]))
+        if not isinstance(e, sympy.erf | sympy.sin | sympy.cos):
+            return self.symbol((e.func, *arguments))
+        (x,) = arguments
+        sign = 1
+        if x.could_extract_minus_sign():
+            x, sign = -x, 1 if isinstance(e, sympy.cos) else -1
+        symbol = self.symbol((e.func, x))
         if isinstance(e, sympy.sin):
-            return super().function(e)
-        return self.symbol((e.func, *arguments))
+            self.relations[symbol] = 2, 1 - self.symbol((sympy.cos, x)) ** 2
+        return sign * symbol
 
     def logarithm(self, x: Any) -> Any:
         """log(x): where it is defined, the logarithms of all factors' absolute values."""
