@@ -388,6 +388,8 @@ SQUARES = sum((v - (x + y + z) / 3) ** 2 for v in (x, y, z))
         sympy.sin(x) ** 4 + 2 * sympy.cos(x) ** 2 - sympy.cos(x) ** 4 - 1,
         sympy.erf(x * (x + 1)) - sympy.erf(x**2 + x),
         sympy.erf(x * (1 - x)) + sympy.erf(x**2 - x),
+        sympy.cos(x * (1 - x)) - sympy.cos(x**2 - x),
+        sympy.sin(x * (1 - x)) + sympy.sin(x**2 - x),
         sympy.sin(x * (1 - x)) ** 2 + sympy.cos(x**2 - x) ** 2 - 1,
         sympy.sqrt((1 + sympy.sqrt(x)) ** 2 + 1) - sympy.sqrt(2 + 2 * sympy.sqrt(x) + x),
         sympy.exp(x / (1 + x)) * sympy.exp(1 / (1 + x)) - sympy.exp(1),
