@@ -12,7 +12,7 @@ from groundup import (
     train as train,
 )
 from groundup.backward import autograd_only as autograd_only, grad as grad, no_grad as no_grad
-from groundup.check import check as check
+from groundup.check import check as check, prove as prove
 from groundup.compiled import compile as compile
 from groundup.creation import (
     arange as arange,

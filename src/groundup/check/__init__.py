@@ -2,3 +2,4 @@
 
 from groundup.check.api import check as check
 from groundup.check.layers import LayerCheck as LayerCheck, check_layers as check_layers
+from groundup.check.prove import prove as prove

@@ -154,19 +154,21 @@ class Judge:
         first, other = claimed[0], again.get(name)
         if first is None:
             return None
-        if first.shape != shape:
-            note = f"the gradient has shape {first.shape}, {name} has {shape}"
-            return Row(name, shape, "shape", note=note)
-        if not np.isfinite(first).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(first))[0])
-            return Row(
-                name,
-                shape,
-                "nan",
-                index=index,
-                value=float(first[index]),
-                note=f"the gradient is {first[index]} at {list(index)}",
-            )
+        for one in claimed:
+            if one is not None and one.shape != shape:
+                note = f"the gradient has shape {one.shape}, {name} has {shape}"
+                return Row(name, shape, "shape", note=note)
+        for one in claimed:
+            if one is not None and not np.isfinite(one).all():
+                index = tuple(int(i) for i in np.argwhere(~np.isfinite(one))[0])
+                return Row(
+                    name,
+                    shape,
+                    "nan",
+                    index=index,
+                    value=float(one[index]),
+                    note=f"the gradient is {one[index]} at {list(index)}",
+                )
         if other is None or not np.array_equal(first, other):
             gap = np.inf if other is None else float(np.abs(first - other).max())
             return Row(
@@ -512,9 +514,10 @@ class Judge:
         for name, row in list(self.rows.items()):
             if not row.ok or row.verdict in ("cut", "unsure"):
                 continue
-            first = claimed[0].get(name)
-            if first is not None and (
-                first.shape != values[name].shape or not np.isfinite(first).all()
+            if any(
+                c[name].shape != values[name].shape or not np.isfinite(c[name]).all()  # type: ignore[union-attr]
+                for c in claimed
+                if c.get(name) is not None
             ):
                 continue
             if here.how.get(name) == "ops" and reference is not None:
@@ -550,7 +553,8 @@ def stacked(
 
 def largest(stack: Array) -> Array:
     """The largest entry for each seed."""
-    return np.abs(stack).reshape(len(stack), -1).max(axis=1, initial=0.0)
+    found: Array = np.abs(stack).reshape(len(stack), -1).max(axis=1, initial=0.0)
+    return found
 
 
 def spread(numbers: Array, ndim: int) -> Array:

@@ -99,6 +99,7 @@ class TensorSubject(Subject):
         else:
             self.own_rule = False
         self.function: Callable[..., Any] = function
+        fits(function.forward if isinstance(function, Module) else function, inputs, self.name)
         self.inputs = [plain(value) for value in inputs]
         names = argument_names(
             function.forward if isinstance(function, Module) else function, len(inputs)
@@ -292,6 +293,20 @@ def plain(value: Any) -> Any:
 def tensor(value: Any) -> Any:
     """An input that is no variable as a forward of Tensors takes it."""
     return Tensor.of(value) if isinstance(value, np.ndarray) else value
+
+
+def fits(function: Any, inputs: Sequence[Any], name: str) -> None:
+    """Raise for a wrong number of inputs."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function that does not tell
+        return
+    try:
+        signature.bind(*inputs)
+    except TypeError as error:
+        raise GradientError(
+            f"{name}: forward{signature} does not go with {len(inputs)} inputs: {error}"
+        ) from None
 
 
 def argument_names(function: Any, count: int) -> list[str]:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from groundup.explain import algebra, indexed, symbols
+from groundup.check import algebra, cases, symbols
+from groundup.check.alone import Alone
+from groundup.explain import indexed
 from groundup.explain.graph import assignments
 from groundup.explain.recorded import Call, Recorded
-from groundup.explain.small import NotSmall, Small, small
+from groundup.explain.small import NotSmall, small
 from groundup.explain.summary import is_layer
 from groundup.explain.written import Line, equation, source, words
 from groundup.nn.module import has_bwd
@@ -80,7 +82,7 @@ def derivations(step: Recorded) -> list[Derivation]:
     return list(found.values())
 
 
-def _derived(call: Call, one: Small) -> Derivation:
+def _derived(call: Call, one: Alone) -> Derivation:
     try:
         return _Deriver(call, one).derive()
     except symbols.Uninterpreted as error:
@@ -90,14 +92,15 @@ def _derived(call: Call, one: Small) -> Derivation:
 class _Deriver:
     """Derives one layer."""
 
-    def __init__(self, call: Call, one: Small):
+    def __init__(self, call: Call, one: Alone):
         self.call, self.one, self.program = call, one, one.program
+        (self.name,) = one.outs
         self.given: dict[str, Any] = {
-            name: symbols.symbols(name, array.shape) if one.is_variable(name) else array
+            name: symbols.symbols(name, array.shape) if name in one.variables else array
             for name, array in one.inputs.items()
         }
         self.values = symbols.interpret(self.program, self.given)
-        self.out = symbols.expressions(self.values[one.out])
+        self.out = symbols.expressions(self.values[self.name])
         self.dout = self.given["dout"]
 
     def derive(self) -> Derivation:
@@ -110,9 +113,13 @@ class _Deriver:
         }
         gap, wrong = self._compared(derived)
         proved = not wrong and all(
-            algebra.equal(a, b)
+            cases.shown(a - b).how is not None
             for name, gradient in self.one.gradients.items()
-            for a, b in zip(derived[name].flat, self._claimed(gradient).flat, strict=True)
+            for a, b in zip(
+                cases.opened(derived[name]).flat,
+                cases.opened(self._claimed(gradient)).flat,
+                strict=True,
+            )
         )
         lines = self._elementwise() if self._is_elementwise() else self._entries(derived)
         return Derivation(
@@ -128,7 +135,7 @@ class _Deriver:
 
     def _is_elementwise(self) -> bool:
         forward = [e for e in self.program.equations if e.phase == "forward" and e.out is not None]
-        variables = [n for n in self.given if self.one.is_variable(n) and n != "dout"]
+        variables = [n for n in self.given if n in self.one.variables and n != "dout"]
         return (
             variables == list(self.one.gradients)
             and len(self.one.inputs) == 2  # the one, and dout
@@ -158,14 +165,14 @@ class _Deriver:
 
     def _entries(self, derived: dict[str, Array]) -> list[Line]:
         shapes = ", ".join(f"{n} {a.shape}" for n, a in self.one.inputs.items() if n != "dout")
-        data = [n for n in self.one.inputs if not self.one.is_variable(n)]
+        data = [n for n in self.one.inputs if n not in self.one.variables]
         shown = [n for n in data if self.one.inputs[n].dtype != np.uint64]
         fixed = "".join(f", {n} = {self.one.inputs[n].tolist()}" for n in shown)
         lines = [words(f"At a small size, {shapes}{fixed}:")]
         try:
-            lines.append(equation(*indexed.formula(self.program, self.one.out)))
+            lines.append(equation(*indexed.formula(self.program, self.name)))
         except symbols.Uninterpreted:
-            lines.append(equation(*self._entry(self.one.out, self.out, (0,) * self.out.ndim)))
+            lines.append(equation(*self._entry(self.name, self.out, (0,) * self.out.ndim)))
         notation = self._softmax()
         if notation is not None:
             lines.append(equation(notation.name, notation.value))
@@ -218,7 +225,7 @@ class _Deriver:
     def _compared(self, derived: dict[str, Array]) -> tuple[float, str]:
         """The largest relative difference at random points; where it is no rounding, in words."""
         entries = [v for name in derived for v in derived[name].flat]
-        variables = [n for n in self.given if self.one.is_variable(n)]
+        variables = [n for n in self.given if n in self.one.variables]
         flat = [s for n in variables for s in self.given[n].flat]
         function = algebra.evaluated(entries, flat)
         rng = np.random.Generator(np.random.Philox(key=1))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from groundup.explain.symbols import Uninterpreted, entry_rules, exact_number
+from groundup.check.symbols import Uninterpreted, entry_rules, exact_number
 from groundup.ops.base import Shape
 from groundup.ops.reduce import axes_of
 from groundup.program.program import OPS, Equation, Program

@@ -12,6 +12,7 @@ import numpy as np
 
 from groundup import generator
 from groundup.backward import no_grad
+from groundup.check.alone import argument_names, arrays_of, called_in, named
 from groundup.errors import GroundupError, ShapeError
 from groundup.nn import CrossEntropy, Module, Mse
 from groundup.nn.module import has_bwd
@@ -22,7 +23,7 @@ from groundup.program.passes import simplify
 from groundup.program.program import Program
 from groundup.program.recording import record_step
 from groundup.program.runner import evaluate
-from groundup.program.sources import FromArgument, FromTensor, Recording
+from groundup.program.sources import Recording
 from groundup.tensor import Parameter, Tensor, as_tensor
 
 
@@ -193,53 +194,8 @@ def _step(
     )
 
 
-def called_in(recording: Recording, given: list[Tensor]) -> dict[int, str]:
-    """The Program's names of the Tensors that go in, by id."""
-    found = {}
-    for name, source in recording.sources.items():
-        if isinstance(source, FromArgument):
-            found[id(given[source.index])] = name
-        elif isinstance(source, FromTensor):
-            found[id(source.tensor)] = name
-    return found
-
-
-def named(function: Callable[..., Any], names: list[str]) -> Callable[..., Any]:
-    """The function, saying that its arguments have these names."""
-    import inspect
-
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, kind) for name in names]
-    )
-    return function
-
-
-def argument_names(module: Module, count: int) -> list[str]:
-    """What a module's forward calls its first arguments."""
-    import inspect
-
-    given = [
-        p.name
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return (given + [f"x{i + 1}" for i in range(len(given), count)])[:count]
-
-
 def _input_names(model: Module, count: int) -> list[str]:
     return ["x"] if count == 1 else argument_names(model, count)
-
-
-def arrays_of(recording: Recording, given: list[Tensor]) -> dict[str, Array]:
-    """The arrays that go in, by the Program's names."""
-    found = {}
-    for name, source in recording.sources.items():
-        if isinstance(source, FromArgument):
-            found[name] = given[source.index].array
-        elif isinstance(source, FromTensor):
-            found[name] = source.array.copy()
-    return found
 
 
 def _norms(recording: Recording, program: Program, given: list[Tensor]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What SymPy is asked: derivatives, whether expressions are the same, and their shortest form."""
+"""What SymPy is asked: derivatives, their values, and their shortest form."""
 
 from __future__ import annotations
 
@@ -26,24 +26,6 @@ def gradient(out: Array, dout: Array, variable: Array) -> Array:
     return made
 
 
-def equal(a: Any, b: Any) -> bool:
-    """Whether SymPy can show that two expressions are the same."""
-    import sympy
-
-    difference = sympy.sympify(a) - sympy.sympify(b)
-    if difference == 0 or sympy.expand(difference) == 0:
-        return True
-    if difference.count_ops() <= 3 * SMALL and not difference.has(sympy.Piecewise):
-        top, _ = sympy.fraction(sympy.together(difference))
-        if sympy.expand(top) == 0:
-            return True
-    if not _is_easy(difference):
-        return False
-    return bool(sympy.simplify(sympy.piecewise_fold(difference)) == 0) or any(
-        _equal_by_sign(difference, s) for s in kinks(difference)
-    )
-
-
 def _is_easy(expression: Any) -> bool:
     """Whether simplify() is done with it soon."""
     import sympy
@@ -54,13 +36,6 @@ def _is_easy(expression: Any) -> bool:
     )
     few = len(expression.atoms(sympy.Function)) <= FEW and len(waves) <= 1
     return bool(expression.count_ops() <= SMALL and few)
-
-
-def _equal_by_sign(difference: Any, symbol: Any) -> bool:
-    """Whether a difference is zero both where a symbol is positive and where it is negative."""
-    import sympy
-
-    return all(sympy.simplify(by) == 0 for by in by_sign(difference, symbol)[:2])
 
 
 def by_sign(expression: Any, symbol: Any) -> tuple[Any, Any, Any, Any]:
