@@ -71,6 +71,7 @@ class Changes(Workings):
             self._transposed,
             self._numbers,
             self._compared,
+            self._scattered,
             self._shifted,
             self._eps,
             self._unreduced,
@@ -359,15 +360,6 @@ class Changes(Workings):
                     bound(lambda v, i: v[str(e.ins[0])][i], other),
                     "its indices moved by one",
                 )
-        if e.op == "scatter_add":
-            for nonzero in (False, True):
-                yield Edit(
-                    place,
-                    "scatter",
-                    0.94,
-                    bound(lambda v, z: assigned(e, v, z), nonzero),
-                    "assigned, not added",
-                )
         if e.op in ("take", "scatter_add"):
             for j, operand in enumerate(e.ins[1:], 1):
                 index = self._array(operand)
@@ -405,6 +397,17 @@ class Changes(Workings):
                     0.7,
                     bound(lambda v, a: np.flip(evaluate(e, v), a), axis),
                     f"reversed along axis {axis}",
+                )
+
+    def _scattered(self, place: int, e: Equation) -> Iterator[Edit]:
+        if e.op == "scatter_add":
+            for nonzero in (False, True):
+                yield Edit(
+                    place,
+                    "scatter",
+                    0.94,
+                    bound(lambda v, z: assigned(e, v, z), nonzero),
+                    "assigned, not added",
                 )
 
     def _eps(self, place: int, e: Equation) -> Iterator[Edit]:

@@ -65,6 +65,7 @@ def clues(judge: Judge, point: Point, wrong: tuple[str, ...], later: bool) -> li
         derivative,
         None if true is None else added(true),
         lambda name: _elsewhere(judge, name),
+        subject.forward,
     )
     found = list(relations(numbers))
     found += _stale(judge, point, wrong, later)
@@ -218,7 +219,8 @@ def added(graph: Graph) -> frozenset[str]:
         for e in graph.equations:
             if e.out is None or e.out.name not in forward or names.isdisjoint(e.names):
                 continue
-            if e.op in VIEWS:
+            same = e.op == "slice" and e.out.size == np.size(graph.values[own])
+            if e.op in VIEWS or same:
                 names.add(e.out.name)
                 continue
             only = e.op in ("add", "sub") and e.out.size > np.size(graph.values[own])

@@ -515,7 +515,7 @@ class Judge:
             if not row.ok or row.verdict in ("cut", "unsure"):
                 continue
             if any(
-                c[name].shape != values[name].shape or not np.isfinite(c[name]).all()  # type: ignore[union-attr]
+                c[name].shape != values[name].shape or not np.isfinite(c[name]).all()  # type: ignore[union-attr, arg-type]
                 for c in claimed
                 if c.get(name) is not None
             ):

@@ -149,6 +149,7 @@ class Loops(Changes):
             self._transposed,
             self._numbers,
             self._eps,
+            self._scattered,
             self._functions,
         ):
             lists = [list(one(p, self.equations[p])) for p in family]
@@ -249,6 +250,17 @@ class Loops(Changes):
             if not users:
                 continue
             before = users[0]
+            if value.ndim == 2 and value.shape[0] == value.shape[1]:
+                turned: list[tuple[int, Change]] = [
+                    (
+                        p,
+                        bound(
+                            lambda v, e, o: evaluate(e, {**v, o: v[o].T}), self.equations[p], old
+                        ),
+                    )
+                    for p in users
+                ]
+                yield Edit(users[0], "transpose", 0.92, turned[0][1], f"{old}.T", tuple(turned[1:]))
             for new in self.pool.get(value.shape, ()):
                 if new == old or self.values[new].dtype.kind != value.dtype.kind:
                     continue

@@ -268,8 +268,8 @@ class Paths:
         if x.size > 400:
             raise ValueError("too many entries")
         after = [k for k in sorted(self._reach_of(source)) if result in self._until(k, result)]
-        step = 1e-5 * max(float(np.abs(x).max()), 1e-3)
         for index in np.ndindex(x.shape):
+            step = 1e-5 * max(abs(float(x[index])), 1e-2)
             ends = []
             for by in (step, -step):
                 moved = x.copy()

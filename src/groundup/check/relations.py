@@ -47,6 +47,7 @@ class Numbers:
         derivative: the true gradients for other cotangents, if they can be had.
         added: the values that forward only adds to others, if that is known.
         elsewhere: a wrong gradient and the true one at other values, if they can be had.
+        forward: the outputs from values.
 
     """
 
@@ -60,6 +61,7 @@ class Numbers:
     derivative: Any = None
     added: frozenset[str] | None = None
     elsewhere: Any = None
+    forward: Any = None
 
 
 def close(a: Any, b: Any, tolerance: float = CLOSE) -> bool:
@@ -117,18 +119,14 @@ def _misshapen(
         for axes in itertools.combinations(range(len(given)), count):
             if _both(lambda m, t, axes=axes: _sums_to(m, t, axes), mine, true):
                 shown = axes[0] if len(axes) == 1 else axes
-                yield Clue(
-                    _unsummed(name, numbers),
-                    (name,),
-                    f"{shapes}; summed over axis {shown} it is right",
-                    0.98,
-                )
+                says = f"{shapes}; summed over axis {shown} it is right"
+                yield from _unsummed(name, numbers, says, 0.98)
                 return
             if _both(lambda m, t, axes=axes: _sums_to(m / _count(m, axes), t, axes), mine, true):
                 yield Clue("sum", (name,), f"{shapes}; its mean over axis {axes} is right", 0.95)
                 return
     if len(given) > len(wanted) or math.prod(given) > math.prod(wanted):
-        yield Clue(_unsummed(name, numbers), (name,), f"{shapes}: it has more entries", 0.6)
+        yield from _unsummed(name, numbers, f"{shapes}: it has more entries", 0.6)
     elif _both(lambda m, t: close(np.broadcast_to(m, t.shape), t), mine, true):
         yield Clue("sum", (name,), f"{shapes}; broadcast to {wanted} it is right", 0.9)
     else:
@@ -145,17 +143,27 @@ def _sums_to(m: Array, t: Array, axes: tuple[int, ...]) -> bool:
     return bool(total.size == t.size and close(total.reshape(t.shape), t))
 
 
-def _unsummed(name: str, numbers: Numbers) -> str:
-    """A bias is what is added to the output: its gradient is a sum of the cotangent."""
-    return "bias" if np.ndim(numbers.values[name]) < 2 and is_bias(name, numbers) else "sum"
+def _unsummed(name: str, numbers: Numbers, evidence: str, weight: float) -> Iterator[Clue]:
+    """A missing sum: of a bias, which is what is only added, or of something else."""
+    called = is_called_bias(name)
+    bias = is_bias(name, numbers) and (called or np.ndim(numbers.values[name]) < 2)
+    first, second = ("bias", "sum") if bias else ("sum", "bias")
+    yield Clue(first, (name,), evidence, weight)
+    if bias or called or is_bias(name, numbers):
+        yield Clue(second, (name,), evidence, weight - 0.06)
+
+
+def is_called_bias(name: str) -> bool:
+    """Whether a value is called as biases are."""
+    last = name.rsplit(".", 1)[-1].lower()
+    return "bias" in last or (last.startswith("b") and "beta" not in last and "batch" not in last)
 
 
 def is_bias(name: str, numbers: Numbers) -> bool:
     """Whether a value is added to the output, or called as if it were."""
     if numbers.added is not None:
         return name in numbers.added
-    last = name.rsplit(".", 1)[-1].lower()
-    if (last.startswith("b") and "beta" not in last and "batch" not in last) or "bias" in last:
+    if is_called_bias(name):
         return True
     t, c = numbers.truth[0].get(name), numbers.cotangents[0]
     if t is None or len(c) != 1 or t.ndim > c[0].ndim:
@@ -234,6 +242,25 @@ def _same_shape(
     elif numbers.derivative is not None:
         yield from _other_cotangent(name, mine, numbers)
     yield from _patterns(name, mine, true, numbers)
+    if m.ndim and len(numbers.outputs) == 1 and np.shape(numbers.outputs[0]) == m.shape:
+        yield from _forward_again(name, mine, numbers)
+
+
+def _forward_again(name: str, mine: Sequence[Array], numbers: Numbers) -> Iterator[Clue]:
+    """Whether what arrives was sent through forward itself, not through its adjoint."""
+    zero = {**numbers.values, name: np.zeros_like(numbers.values[name])}
+    for m, cs in zip(mine, numbers.cotangents, strict=True):
+        try:
+            with np.errstate(all="ignore"):
+                moved = numbers.forward({**zero, name: np.asarray(cs[0])})
+                still = numbers.forward(zero)
+        except Exception:  # a forward that does not take such values
+            return
+        if not close(np.subtract(moved[0], still[0]), m):
+            return
+    says = "it is forward applied to dout; the gradient of a linear map is its transpose"
+    yield Clue("shift", (name,), says, 0.92)
+    yield Clue("transpose", (name,), says, 0.91)
 
 
 def _varies(name: str, c: float, numbers: Numbers) -> bool:
@@ -317,9 +344,8 @@ def _other_cotangent(name: str, mine: Sequence[Array], numbers: Numbers) -> Iter
             if says.startswith("nothing but") and set(numbers.wrong) < set(numbers.values):
                 # The rest are right: a sum in a loop that keeps one turn's part, or a slice.
                 yield Clue("overwritten", (name,), shown, 0.91 if "the last" in says else 0.84)
-                yield Clue(
-                    _unsummed(name, numbers), (name,), shown, 0.92 if "first" in says else 0.87
-                )
+                weight = 0.92 if "first" in says else 0.87
+                yield from _unsummed(name, numbers, shown, weight)
 
 
 def only(axis: int, index: int) -> Any:

@@ -143,7 +143,31 @@ class Workings:
             and e.out.name not in known
             and any(np.array_equal(k, self.values[e.out.name]) for k in self.known)
         }
+        known |= {n for n, array in self.graph.given.items() if self._is_one_hot(array)}
+        known |= {
+            e.out.name
+            for e in self.equations
+            if e.out is not None and e.op == "array" and self._is_one_hot(self.values[e.out.name])
+        }
         return self._following({*self.graph.variables.values(), *self.graph.cotangents, *known})
+
+    def _is_one_hot(self, array: Array) -> bool:
+        """Whether an array marks this call's labels: two numbers, one of them at the labels."""
+        if array.ndim < 2 or len(np.unique(array)) != 2:
+            return False
+        for labels in self.labels:
+            n = array.shape[-1]
+            if (
+                labels.shape == array.shape[:-1]
+                and labels.min(initial=0) >= 0
+                and (labels.max(initial=0) < n)
+            ):
+                marks = np.eye(n, dtype=bool)[labels]
+                if np.array_equal(marks, array == array.max()) or np.array_equal(
+                    marks, array == array.min()
+                ):
+                    return True
+        return False
 
     @cached_property
     def backward(self) -> set[str]:
