@@ -18,6 +18,7 @@ from groundup.check.edits import Explorer
 from groundup.check.graphs import Graph, graph
 from groundup.check.judging import Judge, Point
 from groundup.check.kinds import KINDS
+from groundup.check.numeric import LARGE
 from groundup.check.paths import Paths
 from groundup.check.relations import Clue, Numbers, axis_counts, close, relations
 from groundup.check.report import Finding, Row
@@ -25,8 +26,6 @@ from groundup.check.workings import VIEWS, forward_of, is_number
 from groundup.ops.base import Array
 
 SECONDS = 5.0
-# More entries than that, and changed graphs take too long.
-LARGE = 2_000_000
 
 
 def diagnosed(judge: Judge, rows: Sequence[Row]) -> list[Finding]:
