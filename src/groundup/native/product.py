@@ -33,6 +33,9 @@ from groundup.native.kernels import Batch, Pack, Product, View
 from groundup.native.llvm import (
     F32,
     F64,
+    I1,
+    I64,
+    POINTER,
     constant,
     fma,
     for_range,
@@ -113,6 +116,9 @@ class ProductWriter:
     def _panels(self) -> None:
         """All columns, a panel at a time."""
         b = self.w.builder
+        if self._lies_as_one_row():
+            self._one_row()
+            return
         per = self.width // self.lanes
         full, rest = divmod(self.vectors, per)
         ragged = self.n % self.lanes
@@ -125,6 +131,63 @@ class ProductWriter:
             self._rows(j, per, False)
         if rest:
             self._rows(i64(full * self.width), rest, bool(ragged))
+
+    def _lies_as_one_row(self) -> bool:
+        """Whether one row is multiplied with rows that are no whole vectors, but a few together."""
+        p, view, n = self.product, self.b, self.n
+        vectors = n // math.gcd(n, self.lanes)
+        return (
+            p.shape[-2:] == (1, n) and n % self.lanes > 0 and self.k * n >= vectors * self.lanes
+            and not p.packed and not self.sums_rows
+            and view.strides[-1] == n and view.strides[self.ndim - 1] == 1
+            and self.w.space(self.a) != "partial" and self.w.space(view) != "partial"
+            and vectors <= self.plan.target.registers - 7
+        )  # fmt: skip
+
+    def _one_row(self) -> None:
+        """A row by a narrow matrix, which is read once: as few loads as there can be.
+
+        50 columns are 3 vectors and an incomplete one, most of them across two cache lines. But 8
+        rows of 50 are 25 vectors. A vector has entries of two rows or more, then: it is multiplied
+        with the entries of a that belong to them. At the end the rows' parts are added up.
+        """
+        w, b, n, lanes = self.w, self.w.builder, self.n, self.lanes
+        wide, size = vector(self.kind, lanes), kind_size(self.kind)
+        count = n // math.gcd(n, lanes)
+        rows = count * lanes // n
+        a, mask = self._a_loader(i64(0)), fixed_mask(n % lanes, lanes)
+        first = w.address(self.b, [*self.at[:-2], 0, 0, 0])
+        sums: list[Any] = [constant(wide, 0.0)] * count
+        stop = self.k // rows * rows
+        with for_range(b, i64(0), i64(stop), rows, sums) as k:
+            xs = [splat(b, a(0, b.add(k, i64(r))), lanes) for r in range(rows)]
+            start = b.gep(first, [b.mul(k, i64(n))], source_etype=self.kind)
+            for v in range(count):
+                row_of = [(v * lanes + lane) // n for lane in range(lanes)]
+                x = xs[row_of[0]]
+                for r in range(row_of[0] + 1, row_of[-1] + 1):
+                    from_here = [ir.Constant(I1, int(row >= r)) for row in row_of]
+                    x = b.select(ir.Constant(ir.VectorType(I1, lanes), from_here), xs[r], x)
+                place = b.gep(start, [i64(v * lanes)], source_etype=self.kind)
+                sums[v] = fma(b, x, b.load(place, typ=wide, align=size), sums[v])
+        # The last row's last vector is read from beyond the sums; those lanes do not count.
+        memory = w.top.alloca(ir.ArrayType(self.kind, (count + 1) * lanes))
+        memory.align = ALIGNED
+        parts = w.top.inttoptr(w.top.ptrtoint(memory, I64), POINTER)  # to nothing of a known size
+        for v, total in enumerate(sums):
+            place = b.gep(parts, [i64(v * lanes)], source_etype=self.kind)
+            b.store(total, place, align=ALIGNED)
+        totals: list[Any] = [constant(wide, 0.0)] * self.vectors
+        for v in range(self.vectors):
+            for r in range(rows):
+                place = b.gep(parts, [i64(r * n + v * lanes)], source_etype=self.kind)
+                totals[v] = b.fadd(totals[v], b.load(place, typ=wide, align=size))
+        load_b = self._b_loader(i64(0), self.vectors, mask)
+        for k_left in range(stop, self.k):
+            x = splat(b, a(0, i64(k_left)), lanes)
+            found = load_b(i64(k_left))
+            totals = [fma(b, x, y, total) for y, total in zip(found, totals, strict=True)]
+        self._write_out(i64(0), i64(0), 1, self.vectors, mask, totals)
 
     def _rows(self, j: Any, vectors: int, ragged: bool) -> None:
         """All rows of a panel, a block at a time."""
