@@ -17,7 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from groundup.native.assemble import Plan, panel_width
+from groundup.native.assemble import Plan, panel_width, shares
 from groundup.native.blocking import block_rows
 from groundup.native.elementwise import Value, kind_of
 from groundup.native.emit import (
@@ -54,6 +54,8 @@ def product_batch(product: Product, tiled: bool) -> Batch | None:
     """The axis of which a call of the kernel does a part; past the shape it is the summed one."""
     if tiled:
         return product.batch
+    if product.over == "terms":
+        return Batch(len(product.shape), 1)
     if product.parallel:
         return Batch(0 if len(product.shape) > 2 else len(product.shape) - 2, 1)
     return None
@@ -74,13 +76,18 @@ class ProductWriter:
         self.leading = list(range(self.ndim - 2))
         self.batch = batch
         self.sums_rows = product.over == "k" and tiled
+        self.shares_terms = product.over == "terms"
         # The loops' axes: those of the result (..., m, n), then the one that is summed, k.
         self.a = product.a.aligned(self.ndim + 1, [*self.leading, self.ndim - 2, self.ndim])
         self.b = product.b.aligned(self.ndim + 1, [*self.leading, self.ndim, self.ndim - 1])
         self.tiled_m = batch is not None and batch.axis == self.ndim - 2
         self.vectors = -(-self.n // self.lanes)
         self.row_sizes = self._row_sizes(tiled)
-        self.terms = plan.tile * batch.times if self.sums_rows and batch is not None else self.k
+        self.terms = self.k
+        if self.sums_rows and batch is not None:
+            self.terms = plan.tile * batch.times
+        elif self.shares_terms:
+            self.terms = shares(self.k, plan.threads)[0]
         sizes = tuple(self.row_sizes)
         self.width = product.width or panel_width(
             plan.target, product.dtype, self.n, self.terms, sizes
@@ -229,7 +236,7 @@ class ProductWriter:
         """A block of rows by vectors: summed, then stored."""
         b = self.w.builder
         wide = vector(self.kind, self.lanes)
-        runtime = self.sums_rows
+        runtime = self.sums_rows or self.shares_terms
         # Few sums are taken several at a time, and put together at the end.
         several = 1
         if not runtime and rows * vectors < UNDER_WAY:
@@ -435,13 +442,6 @@ class ProductWriter:
         return view.aligned(ndim + 1, axes)
 
 
-def shares(n: int, threads: int) -> list[int]:
-    """A length in equal parts for threads; the last is smaller."""
-    part = -(-n // threads)
-    used = -(-n // part)
-    return [part] * (used - 1) + [n - (used - 1) * part]
-
-
 def write_pack(plan: Plan, module: ir.Module, name: str, pack: Pack) -> None:
     """Code that copies a matrix (k, n) into panels (n / width, k, width), filled up with zeros.
 
@@ -500,7 +500,7 @@ def _pack_transposed(w: Writer, pack: Pack, lanes: int) -> None:
     wide, size = vector(kind, lanes), kind_size(kind)
     k, n = view.shape
     # Of a sum of which each thread has a part, all parts.
-    threads = range(w.plan.tile_threads) if w.space(view) == "partial" else [-1]
+    threads = range(w.plan.parts(view.base)) if w.space(view) == "partial" else [-1]
     bases = [w.base(view.base, thread) for thread in threads]
 
     def block(row: Any, column: Any, rows: int, columns: int) -> None:
