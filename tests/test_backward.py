@@ -384,6 +384,15 @@ class TestNoGrad:
             assert double(leaf(2)).is_leaf
         assert state.recording
 
+    def test_one_may_be_entered_within_itself(self) -> None:
+        once = gu.no_grad()
+        with once, once:
+            pass
+        assert state.recording
+        with once:
+            assert (leaf(2) * 2).is_leaf
+        assert state.recording
+
     def test_ends_with_an_exception(self) -> None:
         with pytest.raises(ZeroDivisionError), gu.no_grad():
             1 / 0  # noqa: B018

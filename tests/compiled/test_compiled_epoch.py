@@ -76,12 +76,15 @@ def test_an_epoch_is_the_loop_bit_for_bit(name: str, engine: str) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_several_threads_give_the_bits_of_as_many_in_a_loop(threads: int) -> None:
-    ours, theirs = (momentum(sizes=(64, 128, CLASSES)) for _ in range(2))
-    x, y = rows(1100, features=64)
+@pytest.mark.parametrize(("features", "size"), [(64, 256), (512, 64)])  # rows or features shared
+def test_several_threads_give_the_bits_of_as_many_in_a_loop(
+    threads: int, features: int, size: int
+) -> None:
+    ours, theirs = (momentum(sizes=(features, 128, CLASSES)) for _ in range(2))
+    x, y = rows(1100, features=features)
     fast, slow = (gu.compile(m.step, threads=threads) for m in (ours, theirs))
-    found = fast.epoch(x, y, batch_size=256, shuffle=True)
-    wanted = by_hand(theirs, slow, x, y, 1, None, size=256, shuffle=True)
+    found = fast.epoch(x, y, batch_size=size, shuffle=True)
+    wanted = by_hand(theirs, slow, x, y, 1, None, size=size, shuffle=True)
     assert fast._entries[next(iter(fast._entries))][0].runner.threads == threads
     assert found.data.tobytes() == wanted.tobytes()
     assert ours.state() == theirs.state()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from models import MODELS
 from native_oracle import check_each, given_by_step, in_float64, threads_always
-from steps import STEPS, Step
+from steps import STEPS, Step, batches, mlp
 
 import groundup as gu
+from groundup.native import plan
 from groundup.native.engine import Engine
 from groundup.native.llvm import host
 from groundup.ops.base import quiet
@@ -32,6 +35,30 @@ def test_one_thread(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_three_threads(name: str) -> None:
     check_each(given_by_step(made(name)), threads=3, tile=2)
+
+
+@pytest.mark.parametrize("name", NAMES[::2])
+def test_threads_that_share_features(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every product of what is given, however small."""
+    monkeypatch.setattr(plan, "FEATURES", 0)
+    monkeypatch.setattr(plan, "WIDE", 0)
+    check_each(given_by_step(made(name)), threads=3, tile=2)
+
+
+def test_features_are_shared_where_rows_are_few() -> None:
+    step = mlp(512, 64, 3)
+    opt, loss_of = gu.optim.SGD(step.parameters(), 0.1), gu.nn.CrossEntropy()
+
+    def train(x: Any, y: Any) -> Any:
+        loss = loss_of(step(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    for n, shared in ((64, 1), (250, 0)):
+        given = given_by_step(Step(train, batches(n, 512, 3), {}))
+        assert len(Engine(given.program, given.held, threads=2).plan.planner.terms) == shared
+        check_each(given, threads=2)
 
 
 @pytest.mark.parametrize("name", NAMES[::4])

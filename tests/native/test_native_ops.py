@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from native_oracle import Given, check_each, given_by
-from op_cases import Case
-from oracle import F32, F64, is_float
+from op_cases import Case, both
+from oracle import F32, F64, is_float, normal
 from test_program_ops import (
     CASES,
     EDGES,
@@ -70,6 +70,16 @@ def test_three_threads(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES[2::7])
 def test_narrow_vectors(name: str, width: int) -> None:
     check(given_by(recorded(ALL[name], F32)), target=host(width))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("width", [64, 16])
+@pytest.mark.parametrize(("k", "n"), [(784, 50), (50, 10), (39, 1), (16, 3), (15, 3), (40, 100)])
+def test_a_row_by_a_matrix_of_no_whole_vectors(k: int, n: int, width: int, dtype: Any) -> None:
+    w = normal(k, n, seed=1)
+    for row in (normal(1, k), normal(k)):
+        case = both("row", lambda x: (x @ w.astype(dtype)).clamp_min(0), row)
+        check_each(given_by(recorded(case, dtype)), target=host(width))
 
 
 # Entries at the edge

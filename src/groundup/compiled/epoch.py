@@ -99,7 +99,7 @@ def run_epoch(
             block = order[starts[n] : starts[n] + count * batch_size].reshape(count, batch_size)
             made = _many(step, entry, native[1], data, block, lr, n, results, progress)
             progress.goes_on()
-            structure = step.outputs_of(entry)
+            structure = entry.outputs
             if made < count:  # a bad batch: NumPy says what is wrong with it
                 if show is not None and made:  # but first it is told of the good ones
                     progress.latest = _stacked(structure, results[seen:])
@@ -159,7 +159,7 @@ def _one(
         step.prepare(_batch(data, rows))
     _set(lr, n, step)
     result = step(*_batch(data, rows))
-    structure = step.outputs_of(step.latest())
+    structure = step.latest().outputs
     found = dict(zip(leaves(structure), _flat(result), strict=True))
     _check_outputs(found)
     results.append([array[None].copy() for array in found.values()])  # a parameter's own, maybe
@@ -229,7 +229,7 @@ def _many(
         _set(lr, n + made - 1, step)
     by_name = dict(zip(names, outs, strict=True))
     if made:
-        results.append([by_name[name][:made] for name in leaves(step.outputs_of(entry))])
+        results.append([by_name[name][:made] for name in leaves(entry.outputs)])
     return made
 
 

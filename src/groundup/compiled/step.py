@@ -15,11 +15,12 @@ import numpy as np
 from groundup.compiled.compare import differences, wrong_equation
 from groundup.compiled.epoch import Progress, orders, run_epoch
 from groundup.compiled.finite import finite_everywhere
-from groundup.compiled.same import as_it_was, inputs_if_same
+from groundup.compiled.replay import written_finish, written_replay, written_run
+from groundup.compiled.same import as_it_was
 from groundup.errors import GroundupError, ProgramError, RecompileWarning, RecordError
 from groundup.ops.base import Array, serials, state
 from groundup.program.passes import simplify
-from groundup.program.program import Equation, Input, Program, filled, leaves
+from groundup.program.program import Equation, Input, Program, leaves
 from groundup.program.recording import record_step
 from groundup.program.runner import Runner
 from groundup.program.sources import FromArgument, FromCount, FromSetting, FromTensor, Recording
@@ -46,12 +47,12 @@ class Entry:
     counts: list[FromCount]
     written: list[Tensor]
     state_outputs: dict[str, Tensor]  # outputs that are parameters or state themselves
+    outputs: Any  # the names in the structure of what the step returns
     checked: bool = False  # recorded a second time, with the same result
     epochs: dict[str, Any] = field(default_factory=dict)  # the engine of whole epochs
 
     def __post_init__(self) -> None:
         self._as_it_was = as_it_was(self.recording.places, self.guards)
-        self.quick: Callable[[tuple[Any, ...]], list[Any] | None] | None = None
         # Gradients that are not kept, by whose they are, and what is left there instead.
         returned, written = set(leaves(self.program.outputs)), {id(t) for t in self.written}
         self.left = [
@@ -64,15 +65,13 @@ class Entry:
             for holder, name in self.recording.gradients
             if isinstance(holder, int) or name in returned
         ]
+        self.run, self.finish = written_run(self), written_finish(self)
+        self.replay: Callable[[tuple[Any, ...]], Any] | None = None
 
-    def expect(self, args: tuple[Any, ...], given: Given) -> None:
+    def expect(self, given: Given) -> None:
         """Prepare for calls with arguments like these."""
-        recording = self.recording
-        more = recording.truths or recording.masks or self.counts
-        self.quick = inputs_if_same(
-            args, given.values, self.sources, recording.places, self.guards,
-            self._rest if more else None,
-        ) if len(args) == len(given.values) else None  # fmt: skip
+        if not given.kwargs and self.replay is None:
+            self.replay = written_replay(self, given.args, given.values)
 
     def misfit(self) -> str:
         """What is not as it was when this was recorded; "" if all is."""
@@ -219,10 +218,10 @@ class Compiled:
             return self.function(*args, **kwargs)
         with self._lock:
             latest = self._latest
-            if latest is not None and latest.quick is not None and not kwargs:
-                inputs = latest.quick(args)
-                if inputs is not None:
-                    return self._run(latest, args, inputs)
+            if latest is not None and latest.replay is not None and not kwargs:
+                result = latest.replay(args)
+                if result is not NotImplemented:
+                    return result
             return self._look(args, kwargs)
 
     def _look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -323,11 +322,6 @@ class Compiled:
         """The recording that ran last."""
         return self._known()
 
-    def outputs_of(self, entry: Entry) -> Any:
-        """The names in the structure of what the step returns."""
-        outputs = entry.program.outputs
-        return outputs[0] if self.keep_gradients else outputs
-
     def touch(self, entry: Entry) -> None:
         """Note that a recording's parameters and state were written to."""
         now = next(serials)
@@ -371,7 +365,7 @@ class Compiled:
         self._forget()
         self._latest = entry
         self._remember_rates(recording)
-        result = self._finish(entry, given.holders, found)
+        result = entry.finish(given.holders, list(found.values()))
         recording.release()
         return result
 
@@ -407,6 +401,7 @@ class Compiled:
             counts,
             [s.tensor for s in recording.updated.values()],
             recording.state_outputs(),
+            program.outputs[0] if self.keep_gradients else program.outputs,
         )
 
     def _runner(
@@ -473,38 +468,8 @@ class Compiled:
     # Every call after that
 
     def _replay(self, entry: Entry, given: Given) -> Any:
-        if not given.kwargs and entry.quick is None:
-            entry.expect(given.args, given)
-        return self._run(entry, given.holders, entry.inputs(given.values))
-
-    def _run(self, entry: Entry, holders: Sequence[Any], inputs: list[Any]) -> Any:
-        # As backward does, a step clears what it will set: then no older gradient keeps memory
-        # that this one's can have.
-        for whose, _ in entry.gradients:
-            holder = holders[whose] if isinstance(whose, int) else whose
-            if isinstance(holder, Tensor):
-                holder._g = None
-        return self._finish(entry, holders, entry.runner(inputs))
-
-    def _finish(self, entry: Entry, holders: Sequence[Any], arrays: dict[str, Array]) -> Any:
-        """What the step returns; what it leaves in gradients."""
-        now = next(serials)
-        for tensor in entry.written:
-            tensor.written = now
-        tensors = {name: Tensor.of(array) for name, array in arrays.items()}
-        if entry.state_outputs:
-            tensors |= entry.state_outputs
-        for holder, missing in entry.left:
-            holder._g = missing
-        for whose, name in entry.gradients:
-            holder = holders[whose] if isinstance(whose, int) else whose
-            gradient = tensors.get(name)
-            if gradient is not None:
-                gradient.written = now
-            if isinstance(holder, Tensor):
-                missing = APPLIED if holder.written == now else NOT_KEPT
-                holder._g = missing if gradient is None else gradient
-        return filled(self.outputs_of(entry), tensors)
+        entry.expect(given)
+        return entry.run(given.holders, entry.inputs(given.values))
 
     def _recorded_anew(self, why: str) -> None:
         self._changes += 1

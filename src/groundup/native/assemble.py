@@ -95,6 +95,11 @@ class Plan:
         """How many threads have tiles."""
         return min(self.threads, self.tiles)
 
+    def parts(self, name: str) -> int:
+        """How many threads have a part of a sum."""
+        terms = self.planner.terms.get(name)
+        return self.tile_threads if terms is None else len(shares(terms, self.threads))
+
 
 def assemble(
     program: Program, held: dict[str, Any], target: Target, threads: int, tile: int | None = None
@@ -112,14 +117,16 @@ def assemble(
         Unsupported: something in the Program is left to NumPy.
 
     """
-    planner = Planner(program, held, target.lanes(F32))
+    planner = Planner(program, held, target.lanes(F32), threads)
     returned = _returns(planner)
     _updates(planner)
     _mark_final(planner)
+    _put_off(planner)
     stages = _stages(planner)
     for stage in stages:
         _fuse_epilogues(planner, stage)
-    threads = threads if _work(planner, stages) > SMALL_STEP else 1
+    if threads > 1 and _work(planner, stages) <= SMALL_STEP:
+        return assemble(program, held, target, 1, tile)
     stages = _packs(planner, stages, target)
     _safe_updates(planner, stages)
     if threads > 1:
@@ -142,6 +149,13 @@ def assemble(
         program, target, planner, stages, places, rows, tile, threads, _rounded(end + 256),
         shared_bytes, arrays, returned,
     )  # fmt: skip
+
+
+def shares(n: int, threads: int) -> list[int]:
+    """A length in equal parts for threads; the last is smaller."""
+    part = -(-n // threads)
+    used = -(-n // part)
+    return [part] * (used - 1) + [n - (used - 1) * part]
 
 
 def _rounded(n: int) -> int:
@@ -211,6 +225,33 @@ def _mark_final(planner: Planner) -> None:
             late[name] = late.get(name, True) and item.final
     for item in planner.items:
         item.final = item.final and all(late[n] for n in _targets(item.kernel))
+
+
+def _put_off(planner: Planner) -> None:
+    """What tiles make of the step's inputs alone waits for the tiles that need it: else it might be
+    a stage of its own.
+    """
+    inputs = {i.var.name for i in planner.program.inputs} | set(planner.constants)
+    makers: dict[str, list[Item]] = {}
+    readers: dict[str, list[Item]] = {}
+    for item in planner.items:
+        for name in _targets(item.kernel):
+            makers.setdefault(name, []).append(item)
+        for name in item.needs:
+            readers.setdefault(name, []).append(item)
+    last = max((item.level for item in planner.items if item.tiled), default=0)
+    of_inputs: set[str] = set(inputs)
+    free: list[Item] = []
+    for item in planner.items:
+        made = _targets(item.kernel)
+        alone = all(len(makers[n]) == 1 and not planner.is_partial(n) for n in made)
+        if item.tiled and alone and item.needs <= of_inputs:
+            free.append(item)
+            of_inputs |= made
+    for item in reversed(free):
+        wanted = [r for name in _targets(item.kernel) for r in readers.get(name, ())]
+        levels = [last if r.final else r.level if r.tiled else r.level - 1 for r in wanted]
+        item.level = min(levels, default=last)
 
 
 def _targets(kernel: Kernel) -> set[str]:
@@ -427,7 +468,7 @@ def _share(planner: Planner, stage: Stage) -> None:
                 and math.prod(shape) >= FEW
             )  # fmt: skip
         elif isinstance(kernel, Product):
-            kernel.parallel = (
+            kernel.parallel = kernel.over == "terms" or (
                 math.prod(kernel.shape) * kernel.a.shape[-1] >= SMALL_STEP
                 and kernel.shape[0 if len(kernel.shape) > 2 else -2] > 1
             )
@@ -519,7 +560,8 @@ def _thread_needs(
         if place.space == "partial":
             value = planner.values[name]
             places[name] = Place("partial", at)
-            at += _rounded(planner.row_entries(value) * _itemsize(value.dtype) + 64)
+            rows = planner.rows if value.batch is not None else 1
+            at += _rounded(planner.row_entries(value) * rows * _itemsize(value.dtype) + 64)
     begins: dict[str, int] = {}
     spans: dict[str, int] = {}
     row_bytes = 0

@@ -27,6 +27,7 @@ from groundup.native.llvm import (
 )
 from groundup.native.product import ProductWriter, pack_length, product_batch, write_pack
 from groundup.native.threads import emit_barrier
+from groundup.ops.base import Shape
 
 Each: TypeAlias = Callable[[int], AbstractContextManager[Any]]
 
@@ -236,15 +237,24 @@ def _clash(first: Kernel, second: Kernel) -> bool:
         return False
     if shared & (over | more_over) or not (first.parallel and second.parallel):
         return True
-    if not isinstance(first, Nest) or not isinstance(second, Nest):
-        return True
     # Parts are the same rows of both, if every view of what they share lies the same way.
-    shape = first.domain.shape
-    if second.domain.shape != shape or first.reductions or second.reductions:
+    shape = _shape_by_rows(first, shared)
+    if shape is None or _shape_by_rows(second, shared) != shape:
         return True
     views = [v for v in (*reads, *stores, *more_reads, *more_stores) if v.base in shared]
     places = {(v.base, v.offset, v.broadcast(len(shape)).strides) for v in views}
     return len(places) > len(shared) or any(strides[0] == 0 for _, _, strides in places)
+
+
+def _shape_by_rows(kernel: Kernel, shared: set[str]) -> Shape | None:
+    """The shape of a kernel of whose result each part makes some rows; of the values that count
+    here it reads no others.
+    """
+    if isinstance(kernel, Nest) and not kernel.reductions:
+        return kernel.domain.shape
+    if isinstance(kernel, Product) and kernel.over != "terms" and len(kernel.shape) == 2:
+        return None if {kernel.a.base, kernel.b.base} & shared else kernel.shape
+    return None
 
 
 def _length(plan: Plan, kernel: Kernel) -> int:
@@ -254,4 +264,6 @@ def _length(plan: Plan, kernel: Kernel) -> int:
     if isinstance(kernel, Pack):
         return pack_length(kernel, plan.target.lanes(F64 if kernel.b.dtype == "float64" else F32))
     assert isinstance(kernel, Product)
+    if kernel.over == "terms":
+        return kernel.a.shape[-1]
     return kernel.shape[product_batch(kernel, False).axis]  # type: ignore[union-attr]

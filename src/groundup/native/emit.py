@@ -167,7 +167,7 @@ class Writer:
         if place.space == "partial":
             # Every thread's part, added up in their order.
             total: Any = None
-            for thread in range(self.plan.tile_threads):
+            for thread in range(self.plan.parts(view.base)):
                 part = self._load(view, at, lane, lanes, mask, thread)
                 total = (
                     part
@@ -320,7 +320,7 @@ class Writer:
         size = kind_size(kind)
         total: Any = None
         # Of a sum of which each thread has a part, all parts.
-        parts = range(self.plan.tile_threads) if self.space(view) == "partial" else [-1]
+        parts = range(self.plan.parts(view.base)) if self.space(view) == "partial" else [-1]
         for thread in parts:
             place = b.gep(self.base(view.base, thread), [offset], source_etype=kind)
             if mask is None or lanes_of(wide) == 1:

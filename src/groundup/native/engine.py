@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -12,11 +13,11 @@ from llvmlite import ir
 
 from groundup.errors import ProgramError
 from groundup.native.assemble import Plan, assemble
-from groundup.native.code import Count, module_of
+from groundup.native.code import Count, module_of, step_function
 from groundup.native.elementwise import Unsupported
 from groundup.native.emit import ALIGNED, ARRAYS, FLAGS, LARGE, SHARED, THREADS
-from groundup.native.llvm import Compiled, Target, host
-from groundup.native.threads import default_threads, pool
+from groundup.native.llvm import I64, POINTER, Compiled, Target, define, host, i64
+from groundup.native.threads import default_threads, emit_launch, pool
 from groundup.ops.base import Array, quiet
 from groundup.program.program import Program, leaves
 from groundup.program.runner import evaluate
@@ -64,13 +65,60 @@ class Engine:
         )
         self.threads = self.plan.threads
         module = module_of(self.plan, self._counts())
+        self._prepare()
         self._functions(module)
         self.compiled = Compiled(module, self.plan.target)
         self.job = self.compiled.address("step")
-        self._prepare()
+        self._made_ready()
 
     def _functions(self, module: ir.Module) -> None:
-        """Functions besides the step."""
+        """Functions besides the step: `call()`, which runs it and gives what was flagged.
+
+        All that it works on stays where it is, so it takes no arguments: to convert three would
+        take Python longer than all else about a call.
+        """
+        _, b = define(module, "call", I64, internal=False)
+        table = b.inttoptr(i64(self.table.ctypes.data), POINTER)
+        if self.threads == 1:
+            b.call(step_function(module), [table, i64(0), i64(1)])
+        else:
+            step = b.ptrtoint(step_function(module), I64)
+            emit_launch(b, step, table, self.threads)
+        flags = b.load(b.gep(table, [i64(FLAGS)], source_etype=POINTER), typ=POINTER)
+        b.ret(b.load(flags, typ=I64))
+
+    def _made_ready(self) -> None:
+        """The Python side of a call."""
+        self._call = ctypes.CFUNCTYPE(ctypes.c_int64)(self.compiled.address("call"))
+        self.run_on = self._written_out()
+
+    def _written_out(self) -> Callable[..., tuple[Array, ...]]:
+        """The function that runs the step on arguments and settings, as source without loops."""
+        known: dict[str, Any] = {
+            "last": self._last, "point": self._point, "set": self._set, "call": self._call,
+            "host": self._host, "large": self._large_result, "complain": self._complain,
+        }  # fmt: skip
+        names = [f"x{n}" for n in range(len(self.names))]
+        lines = [f"def run_on({', '.join(names)}):"]
+        for n, (_, dtype, _) in enumerate(self.given):
+            change = "set" if dtype is None else "point"
+            lines.append(f"    if x{n} is not last[{n}]: {change}({n}, x{n})")
+        if self.hosted:
+            lines.append("    host()")
+        results, small = "", dict(self._small)
+        for n, (name, value) in enumerate(self.plan.returned.items()):
+            if name in small:
+                known[f"r{n}"] = small[name]
+                copy = "astype('int64')" if value.dtype == "int" else "copy()"
+                results += f"r{n}.{copy}, "
+            else:
+                lines.append(f"    r{n} = large({n})")
+                results += f"r{n}, "
+        lines.append(f"    if call(): complain([{', '.join(names)}])")
+        lines.append(f"    return ({results})")
+        exec(compile("\n".join(lines), f"<a call of {self.program.name}>", "exec"), known)
+        run_on: Callable[..., tuple[Array, ...]] = known["run_on"]
+        return run_on
 
     def _counts(self) -> list[Count]:
         """What is counted besides the Program, in places behind the table's arrays."""
@@ -113,27 +161,23 @@ class Engine:
                 self.given.append((n, None, None))
             else:
                 self.given.append((at[name], np.dtype(known[name].dtype), known[name].shape))
-        self.values: Sequence[Any] = ()  # of the last call
-        self._kept: dict[str, Array] = {}  # the last large results
+        self._kept: dict[int, Array] = {}  # the last large results
         self._copies: dict[int, Array] = {}  # of arguments in another order
         self._made: dict[int, Array] = {}  # what NumPy computed for this step
-        self._last: list[Any] = [None] * len(self.names)  # the arrays that the table points to
+        # The arrays that the table points to, and the settings as they are in memory.
+        self._last: list[Any] = [None] * len(self.names)
         for name, array in {**self.held, **plan.planner.constants}.items():
             self.table[at[name]] = array.ctypes.data
         self.hosted = [(e, at[e.out.name]) for e in plan.planner.hosted if e.out is not None]
         self.results = [(name, at[v.name], v.shape, array_dtype(v.dtype))
                         for name, v in plan.returned.items()]  # fmt: skip
-        self._whole_numbers = [n for n, v in plan.returned.items() if v.dtype == "int"]
         # Small results are copied out of arrays that stay: cheaper than telling new addresses.
         self._small: list[tuple[str, Array]] = []
-        self._large: list[tuple[str, int, Any, Any]] = []
         for name, where, shape, dtype in self.results:
             array = np.zeros(shape, dtype)
             if array.nbytes <= _SMALL:
                 self.table[where] = array.ctypes.data
                 self._small.append((name, array))
-            else:
-                self._large.append((name, where, shape, dtype))
         # Python reads and writes single numbers faster through memoryviews.
         self._table, self._settings, self._flags = (
             memoryview(a)  # type: ignore[arg-type]
@@ -153,51 +197,54 @@ class Engine:
         Parameters and state are written last, when all else is done, and not at all where a check
         finds the input bad.
         """
-        self.values = values
-        table, settings, last = self._table, self._settings, self._last
-        for n, value in enumerate(values):
-            if value is last[n]:
-                continue
-            where, dtype, shape = self.given[n]
-            if dtype is None:
-                settings[where] = value
-                continue
-            if value.dtype != dtype or value.shape != shape:
-                raise ProgramError(
-                    f"{self.program.name} takes {shape} {dtype}, not {value.shape} {value.dtype}"
-                )
-            if value.flags.c_contiguous:
-                last[n] = value
-            else:
-                value, last[n] = np.ascontiguousarray(value), None
-                self._copies[n] = value
-            table[where] = value.ctypes.data
+        return dict(zip(self.plan.returned, self.run_on(*values), strict=True))
+
+    def _point(self, n: int, value: Array) -> None:
+        """Tell the address of an argument."""
+        where, dtype, shape = self.given[n]
+        if value.dtype != dtype or value.shape != shape:
+            raise ProgramError(
+                f"{self.program.name} takes {shape} {dtype}, not {value.shape} {value.dtype}"
+            )
+        if value.flags.c_contiguous:
+            self._last[n] = value
+        else:
+            value, self._last[n] = np.ascontiguousarray(value), None
+            self._copies[n] = value
+        self._table[where] = value.ctypes.data
+
+    def _set(self, n: int, value: Any) -> None:
+        """Tell a setting."""
+        self._settings[n] = value
+        self._last[n] = value
+
+    def _host(self) -> None:
+        """Compute what is left to NumPy."""
         for e, where in self.hosted:
             with quiet():
                 made = np.ascontiguousarray(evaluate(e, self.held))
             self._made[where] = made
-            table[where] = made.ctypes.data
-        found = {}
-        for name, where, shape, dtype in self._large:
-            array = self._kept.pop(name, None)
-            # The last call's result serves again, if nobody else holds it: no new pages of memory.
-            # A large one is a view itself, and others' views of it are views of its base, too.
-            if (
-                array is None or getrefcount(array) > 2
-                or (array.base is not None and getrefcount(array.base) > 2)
-            ):  # fmt: skip
-                array = result_array(shape, dtype)
-            found[name] = self._kept[name] = array
-            table[where] = array.ctypes.data
-        self._launch(self.job, self._context, self.threads)
-        if self._flags[0]:
-            self._flags[0] = 0
-            self._complain(values)
-        for name, array in self._small:
-            found[name] = array.copy()
-        for name in self._whole_numbers:
-            found[name] = found[name].astype(np.int64)
-        return found
+            self._table[where] = made.ctypes.data
+
+    def _large_result(self, n: int) -> Array:
+        """An array for a result, whose address is told."""
+        _, where, shape, dtype = self.results[n]
+        array = self._kept.pop(n, None)
+        # The last call's result serves again, if nobody else holds it: no new pages of memory.
+        # A large one is a view itself, and others' views of it are views of its base, too.
+        if (
+            array is None or getrefcount(array) > 2
+            or (array.base is not None and getrefcount(array.base) > 2)
+        ):  # fmt: skip
+            array = result_array(shape, dtype)
+        self._kept[n] = array
+        self._table[where] = array.ctypes.data
+        return array
+
+    @property
+    def values(self) -> list[Any]:
+        """The last call's arguments and settings."""
+        return [self._copies[n] if v is None else v for n, v in enumerate(self._last)]
 
     def launch(self, job: int) -> None:
         """Run a native function on this engine's memory, as it is."""
@@ -205,6 +252,7 @@ class Engine:
 
     def _complain(self, values: Sequence[Any]) -> None:
         """Raise what NumPy raises for the same input."""
+        self._flags[0] = 0
         known: dict[str, Any] = {**self.held, **dict(zip(self.names, values, strict=True))}
         with quiet():
             for e in self.program.equations:

@@ -65,6 +65,9 @@ class EpochEngine(Engine):
             engine.plan.target, engine.plan.tile or None,
         )  # fmt: skip
 
+    def _made_ready(self) -> None:
+        """There is no single step."""
+
     def _functions(self, module: ir.Module) -> None:
         """The loop over batches: `batches(context, thread, threads)`.
 

@@ -204,6 +204,7 @@ class Product(Kernel):
 
     Attributes:
         over: which axis the tile's rows are: "m", "k", "batch" (an axis before the last two) or "".
+            "terms": it is no tile's; of k each thread has a part, for all rows.
         epilogue: lines that are computed of each entry before it is stored.
         packed: what b was copied to in panels, if it was, and the `width` of those.
 

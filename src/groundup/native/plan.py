@@ -45,6 +45,9 @@ REDUCTIONS = ("sum", "amax", "amin")
 # Behind a Program's own names, in names that the engine makes: an identifier's end that none has.
 REST = "__"
 CONSTANTS = ("array", "full", "arange")
+# A batch of at most so many rows, of so many features for each row, times a matrix of so many
+# entries: threads share the features.
+FEW_ROWS, FEATURES, WIDE = 128, 4, 16384
 
 
 class Planner:
@@ -54,11 +57,12 @@ class Planner:
         program: simplified.
         held: the arrays of inputs other than arguments and settings: their memory layout counts.
         lanes: numbers in a vector, to which rows are padded.
+        threads: how many run it.
 
     """
 
-    def __init__(self, program: Program, held: Mapping[str, Any], lanes: int):
-        self.program, self.lanes = program, lanes
+    def __init__(self, program: Program, held: Mapping[str, Any], lanes: int, threads: int):
+        self.program, self.lanes, self.threads = program, lanes, threads
         self.rows = program.batch if program.batch > 1 else 0
         self.values: dict[str, Value] = {}
         self.constants: dict[str, Any] = {}  # arrays that are always the same
@@ -67,6 +71,7 @@ class Planner:
         self.own_row: set[str] = set()  # arrays of 0, 1, ...: each row's own index
         self.items: list[Item] = []
         self.made: dict[str, Equation] = {}
+        self.terms: dict[str, int] = {}  # of products whose terms threads share, how many there are
         self.current = 0
         self._fresh = 0
         for var in program.vars.values():
@@ -140,6 +145,10 @@ class Planner:
         if value.batch is not None:
             strides[value.batch.axis] = step
         return View(value.name, 0, tuple(strides), value.shape, value.dtype, value.batch)
+
+    def is_partial(self, name: str) -> bool:
+        """Whether threads have parts of a value."""
+        return name in self.values and self.values[name].partial
 
     def row_entries(self, value: Value) -> int:
         """How many entries of memory a value takes; of a batched one for each row of the batch."""
@@ -482,7 +491,9 @@ class Planner:
         leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         ndim = len(leading) + 2
         over, batch = self._batch_of_product(a, b, ndim)
-        tiled = over != ""
+        if self._by_features(over, a, b):
+            over = "terms" if over == "m" else ""
+        tiled = over not in ("", "terms")
         if not tiled and (a.batch or b.batch):
             a, b = replace(a, batch=None), replace(b, batch=None)
             batch = None
@@ -496,7 +507,10 @@ class Planner:
             if axis == ndim - 1 and len(x.shape) == 1:
                 axis -= 1
             out_batch = Batch(axis, batch.times)
-        partial = over == "k"
+        elif over == "terms":
+            out_batch = Batch(0, 1)
+            self.terms[out.name] = a.shape[-1]
+        partial = over in ("k", "terms")
         thin = full[-1] == 1 or (a.shape[-1] == 1 and over != "batch")
         if over != "k" and out.shape == full and thin:
             self._thin(e, a, b, full, batch)
@@ -518,6 +532,23 @@ class Planner:
         if over == "n":
             assert batch is not None
             product.over, product.batch = "m", batch._replace(axis=ndim - 2)
+
+    def _by_features(self, over: str, a: View, b: View) -> bool:
+        """Whether threads share the features of a product, in place of the rows of the batch.
+
+        Of x @ w each then sums its features' terms for all rows, with its rows of w; of x.T @ dout
+        it makes its rows of the gradient, and updates its rows of w. So those stay in its core's
+        cache: nothing goes from core to core but the first product's sums and dout, which are small
+        where the batch has few rows. x itself has to be there for all threads.
+        """
+        if self.threads == 1 or not 0 < self.rows <= FEW_ROWS or len(a.shape) + len(b.shape) > 4:
+            return False
+        made = self.made.get(a.base)
+        if (made is not None and made.op != "take") or a.batch is None or a.batch.times > 1:
+            return False
+        features = a.shape[1] if over == "m" else a.shape[0]
+        large = features >= FEATURES * self.rows and features * b.shape[1] >= WIDE
+        return large and (over == "k" or (over == "m" and b.batch is None))
 
     def _thin(self, e: Equation, a: View, b: View, shape: Shape, batch: Batch | None) -> None:
         """A product that sums a single term, or has a single column: loops do it better."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from groundup.native.assemble import Plan, panel_width
+from groundup.native.assemble import Plan, panel_width, shares
 from groundup.native.blocking import block_rows
 from groundup.native.elementwise import Value, kind_of
 from groundup.native.emit import (
@@ -33,6 +33,9 @@ from groundup.native.kernels import Batch, Pack, Product, View
 from groundup.native.llvm import (
     F32,
     F64,
+    I1,
+    I64,
+    POINTER,
     constant,
     fma,
     for_range,
@@ -51,6 +54,8 @@ def product_batch(product: Product, tiled: bool) -> Batch | None:
     """The axis of which a call of the kernel does a part; past the shape it is the summed one."""
     if tiled:
         return product.batch
+    if product.over == "terms":
+        return Batch(len(product.shape), 1)
     if product.parallel:
         return Batch(0 if len(product.shape) > 2 else len(product.shape) - 2, 1)
     return None
@@ -71,13 +76,18 @@ class ProductWriter:
         self.leading = list(range(self.ndim - 2))
         self.batch = batch
         self.sums_rows = product.over == "k" and tiled
+        self.shares_terms = product.over == "terms"
         # The loops' axes: those of the result (..., m, n), then the one that is summed, k.
         self.a = product.a.aligned(self.ndim + 1, [*self.leading, self.ndim - 2, self.ndim])
         self.b = product.b.aligned(self.ndim + 1, [*self.leading, self.ndim, self.ndim - 1])
         self.tiled_m = batch is not None and batch.axis == self.ndim - 2
         self.vectors = -(-self.n // self.lanes)
         self.row_sizes = self._row_sizes(tiled)
-        self.terms = plan.tile * batch.times if self.sums_rows and batch is not None else self.k
+        self.terms = self.k
+        if self.sums_rows and batch is not None:
+            self.terms = plan.tile * batch.times
+        elif self.shares_terms:
+            self.terms = shares(self.k, plan.threads)[0]
         sizes = tuple(self.row_sizes)
         self.width = product.width or panel_width(
             plan.target, product.dtype, self.n, self.terms, sizes
@@ -113,6 +123,9 @@ class ProductWriter:
     def _panels(self) -> None:
         """All columns, a panel at a time."""
         b = self.w.builder
+        if self._lies_as_one_row():
+            self._one_row()
+            return
         per = self.width // self.lanes
         full, rest = divmod(self.vectors, per)
         ragged = self.n % self.lanes
@@ -125,6 +138,63 @@ class ProductWriter:
             self._rows(j, per, False)
         if rest:
             self._rows(i64(full * self.width), rest, bool(ragged))
+
+    def _lies_as_one_row(self) -> bool:
+        """Whether one row is multiplied with rows that are no whole vectors, but a few together."""
+        p, view, n = self.product, self.b, self.n
+        vectors = n // math.gcd(n, self.lanes)
+        return (
+            p.shape[-2:] == (1, n) and n % self.lanes > 0 and self.k * n >= vectors * self.lanes
+            and not p.packed and not self.sums_rows
+            and view.strides[-1] == n and view.strides[self.ndim - 1] == 1
+            and self.w.space(self.a) != "partial" and self.w.space(view) != "partial"
+            and vectors <= self.plan.target.registers - 7
+        )  # fmt: skip
+
+    def _one_row(self) -> None:
+        """A row by a narrow matrix, which is read once: as few loads as there can be.
+
+        50 columns are 3 vectors and an incomplete one, most of them across two cache lines. But 8
+        rows of 50 are 25 vectors. A vector has entries of two rows or more, then: it is multiplied
+        with the entries of a that belong to them. At the end the rows' parts are added up.
+        """
+        w, b, n, lanes = self.w, self.w.builder, self.n, self.lanes
+        wide, size = vector(self.kind, lanes), kind_size(self.kind)
+        count = n // math.gcd(n, lanes)
+        rows = count * lanes // n
+        a, mask = self._a_loader(i64(0)), fixed_mask(n % lanes, lanes)
+        first = w.address(self.b, [*self.at[:-2], 0, 0, 0])
+        sums: list[Any] = [constant(wide, 0.0)] * count
+        stop = self.k // rows * rows
+        with for_range(b, i64(0), i64(stop), rows, sums) as k:
+            xs = [splat(b, a(0, b.add(k, i64(r))), lanes) for r in range(rows)]
+            start = b.gep(first, [b.mul(k, i64(n))], source_etype=self.kind)
+            for v in range(count):
+                row_of = [(v * lanes + lane) // n for lane in range(lanes)]
+                x = xs[row_of[0]]
+                for r in range(row_of[0] + 1, row_of[-1] + 1):
+                    from_here = [ir.Constant(I1, int(row >= r)) for row in row_of]
+                    x = b.select(ir.Constant(ir.VectorType(I1, lanes), from_here), xs[r], x)
+                place = b.gep(start, [i64(v * lanes)], source_etype=self.kind)
+                sums[v] = fma(b, x, b.load(place, typ=wide, align=size), sums[v])
+        # The last row's last vector is read from beyond the sums; those lanes do not count.
+        memory = w.top.alloca(ir.ArrayType(self.kind, (count + 1) * lanes))
+        memory.align = ALIGNED
+        parts = w.top.inttoptr(w.top.ptrtoint(memory, I64), POINTER)  # to nothing of a known size
+        for v, total in enumerate(sums):
+            place = b.gep(parts, [i64(v * lanes)], source_etype=self.kind)
+            b.store(total, place, align=ALIGNED)
+        totals: list[Any] = [constant(wide, 0.0)] * self.vectors
+        for v in range(self.vectors):
+            for r in range(rows):
+                place = b.gep(parts, [i64(r * n + v * lanes)], source_etype=self.kind)
+                totals[v] = b.fadd(totals[v], b.load(place, typ=wide, align=size))
+        load_b = self._b_loader(i64(0), self.vectors, mask)
+        for k_left in range(stop, self.k):
+            x = splat(b, a(0, i64(k_left)), lanes)
+            found = load_b(i64(k_left))
+            totals = [fma(b, x, y, total) for y, total in zip(found, totals, strict=True)]
+        self._write_out(i64(0), i64(0), 1, self.vectors, mask, totals)
 
     def _rows(self, j: Any, vectors: int, ragged: bool) -> None:
         """All rows of a panel, a block at a time."""
@@ -166,7 +236,7 @@ class ProductWriter:
         """A block of rows by vectors: summed, then stored."""
         b = self.w.builder
         wide = vector(self.kind, self.lanes)
-        runtime = self.sums_rows
+        runtime = self.sums_rows or self.shares_terms
         # Few sums are taken several at a time, and put together at the end.
         several = 1
         if not runtime and rows * vectors < UNDER_WAY:
@@ -372,13 +442,6 @@ class ProductWriter:
         return view.aligned(ndim + 1, axes)
 
 
-def shares(n: int, threads: int) -> list[int]:
-    """A length in equal parts for threads; the last is smaller."""
-    part = -(-n // threads)
-    used = -(-n // part)
-    return [part] * (used - 1) + [n - (used - 1) * part]
-
-
 def write_pack(plan: Plan, module: ir.Module, name: str, pack: Pack) -> None:
     """Code that copies a matrix (k, n) into panels (n / width, k, width), filled up with zeros.
 
@@ -437,7 +500,7 @@ def _pack_transposed(w: Writer, pack: Pack, lanes: int) -> None:
     wide, size = vector(kind, lanes), kind_size(kind)
     k, n = view.shape
     # Of a sum of which each thread has a part, all parts.
-    threads = range(w.plan.tile_threads) if w.space(view) == "partial" else [-1]
+    threads = range(w.plan.parts(view.base)) if w.space(view) == "partial" else [-1]
     bases = [w.base(view.base, thread) for thread in threads]
 
     def block(row: Any, column: Any, rows: int, columns: int) -> None:

@@ -68,6 +68,7 @@ _LIBC = """
 
 JOB = ir.FunctionType(VOID, [POINTER, I64, I64])
 BARRIER = ir.FunctionType(VOID, [POINTER, I64])
+LAUNCH = ir.FunctionType(I64, [I64, POINTER, I64])
 
 
 # Building blocks
@@ -442,6 +443,7 @@ class Pool:
     Attributes:
         launch: (job, context, threads) -> threads: what `run` calls, without Python around it.
         shared: address of the memory that barriers work on.
+        launcher: its address, for native code.
         barrier: address of ``void barrier(ptr shared, i64 threads)``, for code within jobs.
 
     """
@@ -454,7 +456,8 @@ class Pool:
         self.barrier = self._compiled.address("barrier")
         # CFUNCTYPE lets go of the GIL during a call.
         kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
-        self.launch: Callable[[int, int, int], int] = kind(self._compiled.address("launch"))
+        self.launcher = self._compiled.address("launch")
+        self.launch: Callable[[int, int, int], int] = kind(self.launcher)
         if not self.threaded:
             return
         self._start = ctypes.CFUNCTYPE(None)(self._compiled.address("start"))
@@ -551,6 +554,20 @@ def emit_barrier(
     # From a number, since a pointer has no function's type to call it by (llvmlite 0.50).
     function = builder.inttoptr(address, BARRIER.as_pointer())
     builder.call(function, [shared, threads])
+
+
+def emit_launch(builder: ir.IRBuilder, job: Any, context: Any, threads: int) -> None:
+    """Emit `Pool.launch` on this process's pool.
+
+    Args:
+        builder: stands in code that no job runs.
+        job: an i64, a function's address.
+        context: a pointer.
+        threads: how many.
+
+    """
+    launch = builder.inttoptr(i64(pool().launcher), LAUNCH.as_pointer())
+    builder.call(launch, [job, context, i64(threads)])
 
 
 def default_threads() -> int:

@@ -14,6 +14,8 @@ from groundup.errors import ShapeError
 from groundup.generator import Generator
 from groundup.ops.base import Array
 
+_LINE = 64  # bytes
+
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) < 2:
@@ -23,13 +25,24 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def normal(*shape: int, std: float = 1.0, generator: Generator | None = None) -> Array:
     """Normal numbers of mean 0 and the given standard deviation, float32."""
-    return (generator or generators.default).normal(*shape, std=std).data
+    return _aligned((generator or generators.default).normal(*shape, std=std).data)
 
 
 def uniform(*shape: int, bound: float = 1.0, generator: Generator | None = None) -> Array:
     """Uniform numbers in [-bound, bound), float32."""
     drawn = (generator or generators.default).uniform(*shape).data
-    return ((2 * drawn - 1) * np.float32(bound)).astype(np.float32, copy=False)
+    return _aligned(((2 * drawn - 1) * np.float32(bound)).astype(np.float32, copy=False))
+
+
+def _aligned(array: Array) -> Array:
+    """A copy that begins at a cache line: no vector that machine code loads then lies across two,
+    which would take it twice as long.
+    """
+    memory = np.empty(array.nbytes + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    found: Array = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
 
 
 def kaiming_normal(*shape: int, generator: Generator | None = None) -> Array:

@@ -95,6 +95,10 @@ class Runner:
             for name, r in zip(self.returned, results, strict=True)
         }
 
+    def run_on(self, *values: Any) -> tuple[Array, ...]:
+        """The same with each input on its own; the outputs in order."""
+        return tuple(self(values).values())
+
     @property
     def buffer_bytes(self) -> int:
         """The memory that intermediate results take."""

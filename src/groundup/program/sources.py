@@ -62,8 +62,9 @@ class FromCount:
     def went_apart(self) -> bool:
         """Whether the members' counts differ by now, or are kept elsewhere."""
         counts = self.counts.tolist()
-        first = counts[self.members[0]]
-        apart = any([counts[i] != first for i in self.members])  # noqa: C419 (half the time)
+        if len(self.members) < len(counts):
+            counts = [counts[i] for i in self.members]
+        apart = counts.count(counts[0]) < len(counts)
         return apart or self.optimizer.counts is not self.counts
 
 
