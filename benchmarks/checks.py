@@ -40,7 +40,7 @@ from rich.table import Table
 
 import groundup as gu
 from groundup import nn
-from groundup.check.pairs import subject_for
+from groundup.check.adapters.pairs import subject_for
 from groundup.check.subjects import Subject
 from groundup.ops.base import Array
 

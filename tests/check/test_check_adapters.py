@@ -10,11 +10,11 @@ import pytest
 from corpus import pairs_layers, pairs_models, right_pairs, torch_functions
 
 from groundup import nn
+from groundup.check.adapters.held import Untraceable, tracing
+from groundup.check.adapters.pairs import PairSubject, subject_for
+from groundup.check.adapters.traced import Traced
 from groundup.check.graphs import graph
-from groundup.check.held import Untraceable, tracing
-from groundup.check.pairs import PairSubject, subject_for
 from groundup.check.subjects import Mutated, Subject, TensorSubject
-from groundup.check.traced import Traced
 from groundup.errors import GradientError
 from groundup.ops.base import quiet
 from groundup.tensor import Tensor

@@ -48,9 +48,9 @@ def check(
     """
     import time
 
+    from groundup.check.adapters.pairs import subject_for
     from groundup.check.diagnosis import diagnosed
     from groundup.check.judging import Judge
-    from groundup.check.pairs import subject_for
     from groundup.check.report import Report
 
     if method not in METHODS:

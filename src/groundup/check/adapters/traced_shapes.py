@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from groundup import ops
-from groundup.check.held import Reshaped, Turned, lifted, refuse
-from groundup.check.traced import Traced, emit, held_of, plain
-from groundup.check.traced_ufuncs import (
+from groundup.check.adapters.held import Reshaped, Turned, lifted, refuse
+from groundup.check.adapters.traced import Traced, emit, held_of, plain
+from groundup.check.adapters.traced_ufuncs import (
     FUNCTIONS,
     VIEWS,
     WRITING,

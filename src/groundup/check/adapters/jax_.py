@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from groundup.check.followed import FollowedSubject
-from groundup.check.held import lifted
+from groundup.check.adapters.followed import FollowedSubject
+from groundup.check.adapters.held import lifted
+from groundup.check.adapters.traced import Traced, held_of
+from groundup.check.adapters.trees import leaves, rebuilt
 from groundup.check.subjects import Gradients, argument_names
-from groundup.check.traced import Traced, held_of
-from groundup.check.trees import leaves, rebuilt
 from groundup.errors import GradientError
 from groundup.ops.base import Array
 from groundup.tensor import Tensor
@@ -155,7 +155,7 @@ class JaxSubject(FollowedSubject):
 
     def _run(self, step: Any, *args: Any) -> list[Tensor]:
         """A step of JAX, done with groundup's ops."""
-        from groundup.check import jaxpr
+        from groundup.check.adapters import jaxpr
 
         jax = _jax()
         with self._wide():

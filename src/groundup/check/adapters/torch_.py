@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from groundup.check.followed import FollowedSubject
-from groundup.check.held import lifted
+from groundup.check.adapters.followed import FollowedSubject
+from groundup.check.adapters.held import lifted
+from groundup.check.adapters.traced import Traced, held_of
 from groundup.check.subjects import Gradients, Mutated, Subject, argument_names, plain
-from groundup.check.traced import Traced, held_of
 from groundup.errors import GradientError
 from groundup.ops.base import Array
 from groundup.tensor import Tensor
@@ -125,7 +125,7 @@ class TorchSubject(FollowedSubject):
 
     def _run(self, step: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
         """A step of PyTorch tensors, done with groundup's ops."""
-        from groundup.check import aten
+        from groundup.check.adapters import aten
 
         torch = _torch()
         self.recording = True

@@ -10,9 +10,9 @@ import numpy as np
 
 from groundup import ops
 from groundup.backward import grad
-from groundup.check.held import lifted, refuse
-from groundup.check.traced import Traced, emit, held_of
-from groundup.check.traced_ufuncs import gathered, is_live, traced
+from groundup.check.adapters.held import lifted, refuse
+from groundup.check.adapters.traced import Traced, emit, held_of
+from groundup.check.adapters.traced_ufuncs import gathered, is_live, traced
 from groundup.ops.base import state
 from groundup.tensor import Tensor
 

@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from groundup.check import (  # they fill the tables
+from groundup.check.adapters import (  # they fill the tables
     traced_linalg as traced_linalg,
     traced_shapes as traced_shapes,
 )
-from groundup.check.held import refuse
-from groundup.check.traced import Traced, plain
-from groundup.check.traced_reductions import cumsum, largest, logsumexp, prod, smallest, total
-from groundup.check.traced_ufuncs import (
+from groundup.check.adapters.held import refuse
+from groundup.check.adapters.traced import Traced, plain
+from groundup.check.adapters.traced_reductions import (
+    cumsum,
+    largest,
+    logsumexp,
+    prod,
+    smallest,
+    total,
+)
+from groundup.check.adapters.traced_ufuncs import (
     FUNCTIONS,
     VIEWS,
     WRITING,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from groundup.check.held import refuse
-from groundup.check.traced_ufuncs import implements, traced
+from groundup.check.adapters.held import refuse
+from groundup.check.adapters.traced_ufuncs import implements, traced
 
 
 def _square(x: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from groundup.backward import Sweep, no_grad
-from groundup.check.held import Untraceable, tracing
+from groundup.check.adapters.held import Untraceable, tracing
 from groundup.check.subjects import Subject, swept
 from groundup.errors import GroundupError
 from groundup.ops.base import Array, quiet

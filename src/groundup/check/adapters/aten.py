@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from groundup.check.aten_operations import OPERATIONS, constant, torch_module
-from groundup.check.held import refuse
-from groundup.check.traced import Traced
-from groundup.check.traced_ufuncs import is_live
+from groundup.check.adapters.aten_operations import OPERATIONS, constant, torch_module
+from groundup.check.adapters.held import refuse
+from groundup.check.adapters.traced import Traced
+from groundup.check.adapters.traced_ufuncs import is_live
 
 # Beyond those of PyTorch's core set, operations that PyTorch takes apart for us.
 _TAKEN_APART = (

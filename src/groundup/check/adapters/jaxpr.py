@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from groundup import ops
-from groundup.check.aten_operations import windows_of
-from groundup.check.held import refuse
-from groundup.check.traced import Traced, emit
-from groundup.check.traced_ufuncs import gathered, is_live, traced
+from groundup.check.adapters.aten_operations import windows_of
+from groundup.check.adapters.held import refuse
+from groundup.check.adapters.traced import Traced, emit
+from groundup.check.adapters.traced_ufuncs import gathered, is_live, traced
 
 
 def _jax(name: str = "jax") -> Any:

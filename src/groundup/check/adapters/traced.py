@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from groundup import ops
-from groundup.check.array_methods import ArrayMethods
-from groundup.check.held import (
+from groundup.check.adapters.array_methods import ArrayMethods
+from groundup.check.adapters.held import (
     Held,
     Reshaped,
     Turned,
@@ -381,14 +381,14 @@ class Traced(ArrayMethods):
     # What NumPy asks
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
-        from groundup.check import traced_numpy
+        from groundup.check.adapters import traced_numpy
 
         return traced_numpy.run_ufunc(ufunc, method, args, kwargs)
 
     def __array_function__(
         self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        from groundup.check import traced_numpy
+        from groundup.check.adapters import traced_numpy
 
         return traced_numpy.run_function(function, args, kwargs)
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from groundup import ops
-from groundup.check.held import lifted, refuse
-from groundup.check.traced import Traced, emit, held_of, plain
+from groundup.check.adapters.held import lifted, refuse
+from groundup.check.adapters.traced import Traced, emit, held_of, plain
 from groundup.ops.base import Array, Op
 from groundup.tensor import Tensor
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from groundup.check.trees import leaves
+from groundup.check.adapters.trees import leaves
 from groundup.errors import GradientError
 
 CACHE = {"cache", "caches", "saved", "ctx", "context", "memory", "tape", "state", "residuals"}

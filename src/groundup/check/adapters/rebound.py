@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from groundup import ops
-from groundup.check.held import refuse
-from groundup.check.traced import Traced, emit
-from groundup.check.traced_shapes import array_of
-from groundup.check.traced_ufuncs import is_live, rearranged, wrapped
+from groundup.check.adapters.held import refuse
+from groundup.check.adapters.traced import Traced, emit
+from groundup.check.adapters.traced_shapes import array_of
+from groundup.check.adapters.traced_ufuncs import is_live, rearranged, wrapped
 from groundup.program.watch import is_users
 
 _ABSENT = object()

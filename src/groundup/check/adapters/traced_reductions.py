@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from groundup import ops
-from groundup.check.held import lifted, refuse
-from groundup.check.traced import emit, held_of
-from groundup.check.traced_ufuncs import implements, operands, traced
+from groundup.check.adapters.held import lifted, refuse
+from groundup.check.adapters.traced import emit, held_of
+from groundup.check.adapters.traced_ufuncs import implements, operands, traced
 from groundup.ops.reduce import axes_of
 
 # Reductions

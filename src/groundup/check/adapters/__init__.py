@@ -1,0 +1,1 @@
+"""Subjects of other libraries: NumPy pairs, PyTorch, JAX."""
