@@ -23,7 +23,7 @@ from groundup.check.paths import Paths
 from groundup.check.relations import Clue, Numbers, axis_counts, close, relations
 from groundup.check.report import Finding, Row
 from groundup.check.workings import VIEWS, forward_of, is_number
-from groundup.ops.base import Array
+from groundup.ops.base import Array, quiet
 
 SECONDS = 5.0
 
@@ -37,7 +37,8 @@ def diagnosed(judge: Judge, rows: Sequence[Row]) -> list[Finding]:
     point = (
         judge.points[1] if len(later) == len(wrong) and len(judge.points) > 1 else (judge.points[0])
     )
-    return ranked(clues(judge, point, wrong, bool(later)))
+    with quiet():  # a changed graph may divide by zero
+        return ranked(clues(judge, point, wrong, bool(later)))
 
 
 def clues(judge: Judge, point: Point, wrong: tuple[str, ...], later: bool) -> list[Clue]:
