@@ -528,7 +528,7 @@ def test_no_input_of_floating_point_numbers_is_refused() -> None:
 
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(
-        GroundupError, match="method is one of auto, ops, complex, differences, not 'numeric'"
+        GroundupError, match="method is one of auto, ops, complex, differences, jax, not 'numeric'"
     ):
         gu.check(squared, X, backward=lambda dout, x: 2 * x * dout, method="numeric")
 
@@ -798,3 +798,38 @@ def test_a_pair_says_so_when_it_gets_too_many_or_too_few_inputs():
     for inputs in ((x, x), ()):
         with pytest.raises(GroundupError, match=rf"\(x\) does not go with {len(inputs)} in"):
             gu.check(lambda x: x * x, *inputs, backward=lambda dout, x: 2 * x * dout)
+
+
+class Layer(nn.Module):
+    """The norm of softmax(gelu(inp @ w + b))."""
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.w, self.b = Parameter(rng.normal(size=(4, 3))), Parameter(rng.normal(size=3))
+
+    def forward(self, inp):
+        out = nn.Gelu()(inp @ self.w + self.b).softmax(1)
+        return (out * out).sum(1) ** 0.5
+
+
+def test_jax_is_another_judge_of_the_same_weights() -> None:
+    pytest.importorskip("jax")
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    report = gu.check(Layer(), x, method="jax")
+    assert report
+    assert {m for row in report.rows for m in row.errors} == {"jax"}
+    several = gu.check(Layer(), x, method=("jax", "differences"))
+    assert several
+    assert {m for row in several.rows for m in row.errors} == {"jax", "differences"}
+    for method in ("jax", ("jax", "complex")):
+        wrong = gu.check(
+            lambda v: 2 * (v * v), x, backward=lambda dout, v: 2 * v * dout, method=method
+        )
+        assert not wrong
+        assert wrong.findings[0].kind == "factor"
+
+
+def test_methods_are_named_in_the_error() -> None:
+    for method in ("magic", (), ("ops", "magic")):
+        with pytest.raises(GroundupError, match="method is one of auto, ops, complex, differ"):
+            gu.check(Layer(), np.ones((2, 4)), method=method)

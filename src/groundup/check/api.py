@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from groundup.errors import GroundupError
@@ -10,14 +10,14 @@ from groundup.errors import GroundupError
 if TYPE_CHECKING:
     from groundup.check.report import Report
 
-METHODS = ("auto", "ops", "complex", "differences")
+METHODS = ("auto", "ops", "complex", "differences", "jax")
 
 
 def check(
     function: Any,
     *inputs: Any,
     backward: Callable[..., Any] | None = None,
-    method: str = "auto",
+    method: str | Sequence[str] = "auto",
     seed: int = 0,
     diagnose: bool = True,
 ) -> Report:
@@ -33,7 +33,8 @@ def check(
         backward: of a NumPy function: `backward(dout, *inputs)`, or `backward(dout, cache)` where
             forward returns `(out, cache)`; it returns the gradients in the order of the inputs.
         method: "auto"; or one of "ops" (automatic differentiation of forward's ops), "complex"
-            (complex step) and "differences" alone.
+            (complex step), "differences" and "jax" (JAX's gradients of forward's Program, if JAX is
+            installed); or several: a gradient is right if it is by all of them.
         seed: for the random cotangents and directions.
         diagnose: whether to look for the mistake where a gradient is wrong.
 
@@ -51,13 +52,19 @@ def check(
     from groundup.check.adapters.pairs import subject_for
     from groundup.check.diagnosis import diagnosed
     from groundup.check.judging import Judge
-    from groundup.check.report import Report
+    from groundup.check.report import Report, merged
 
-    if method not in METHODS:
+    methods = [method] if isinstance(method, str) else list(method)
+    if not methods or not set(methods) <= set(METHODS):
         raise GroundupError(f"check: method is one of {', '.join(METHODS)}, not {method!r}")
     begin = time.perf_counter()
     subject = subject_for(function, inputs, backward)
-    judge = Judge(subject, seed, method)
+    judge = Judge(subject, seed, methods[0])
     rows = judge.judge()
+    for other in methods[1:]:
+        if not all(row.ok for row in rows):
+            break
+        second = Judge(subject.fresh(), seed, other)
+        rows, judge = merged(rows, second.judge()), second
     findings = diagnosed(judge, rows) if diagnose and not all(r.ok for r in rows) else ()
     return Report(subject.name, rows, tuple(findings), time.perf_counter() - begin)

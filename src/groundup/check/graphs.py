@@ -20,7 +20,7 @@ from groundup.program.passes import (
 from groundup.program.program import Equation, Program
 from groundup.program.recording import record_step
 from groundup.program.runner import evaluate
-from groundup.program.sources import FromArgument, FromTensor
+from groundup.program.sources import FromArgument, FromTensor, Recording
 from groundup.tensor import Tensor
 
 
@@ -131,25 +131,30 @@ def _made(recording: Any, names: list[str], given: list[Tensor]) -> Graph:
     return made
 
 
-def detaches(subject: Subject) -> bool:
-    """Whether forward detaches something on purpose."""
-    names = list(subject.values)
+def forward_recording(subject: Subject, values: Values) -> tuple[Recording, list[Tensor]]:
+    """Forward alone, and the Tensors that went in: the values, in order."""
+    names = list(values)
+    arguments = subject.leaves(values)
+    outs = subject.forward(values)
+    given = [arguments[n] for n in names] + [Tensor.of(np.ones(np.shape(o))) for o in outs]
 
     def step(*args: Tensor) -> Any:
-        outs, _ = subject.derived(dict(zip(names, args, strict=False)), args[len(names) :])
-        return list(outs)
+        made, _ = subject.derived(dict(zip(names, args, strict=False)), args[len(names) :])
+        return list(made)
 
-    outs = subject.forward(subject.values)
-    arguments = subject.leaves(subject.values)
-    given = [arguments[n] for n in names] + [Tensor.of(np.ones(np.shape(o))) for o in outs]
     own = _identifiers([*names, *(f"d_out{i or ''}" for i in range(len(outs)))])
+    with quiet():
+        recording = record_step(_Step(step, own), tuple(given), {}, frozen=True)
+        recording.undo()
+    return recording, given
+
+
+def detaches(subject: Subject) -> bool:
+    """Whether forward detaches something on purpose."""
     try:
-        with quiet():
-            recording = record_step(_Step(step, own), tuple(given), {})
-            recording.undo()
-    except Exception:
+        return forward_recording(subject, subject.values)[0].detaches
+    except Exception:  # whatever a forward raises that was not made for Tensors
         return False
-    return recording.detaches
 
 
 def _identifiers(names: Sequence[str]) -> list[str]:

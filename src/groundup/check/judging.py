@@ -26,6 +26,7 @@ from groundup.ops.base import Array
 EXACT, DIFFERENCES = 1e-9, 1e-6
 FLOAT32 = 2e-5
 SEEDS = 2  # cotangents
+BY_OPS = ("ops", "jax")  # automatic differentiation, ours and JAX's
 ENTRIES = 20_000  # evaluations of forward that a check entry by entry may take
 SECONDS = 1.0  # of them
 DIRECTIONS = 3
@@ -129,6 +130,10 @@ class Judge:
 
     def _reference(self, point: Point) -> list[Gradients] | None:
         """The gradients by automatic differentiation, if there are such."""
+        if self.method == "jax":
+            from groundup.check.adapters.by_jax import jax_gradients
+
+            return [jax_gradients(self.subject, point.values, cs)[0] for cs in point.cotangents]
         if self.method not in ("auto", "ops"):
             return None
         try:
@@ -193,7 +198,7 @@ class Judge:
         truth = self._truth(name, point, slopes, reference, claimed)
         if truth is None:
             return self._projected(name, point, claimed, slopes, missing)
-        if point.how[name] != "ops" and reference is not None and not missing:
+        if point.how[name] not in BY_OPS and reference is not None and not missing:
             by_ops = stacked(reference, name, value.shape)
             same = np.abs(claimed - by_ops) <= EXACT * spread(largest(by_ops), by_ops.ndim)
             if bool(same.all()) and self._cuts():
@@ -215,7 +220,8 @@ class Judge:
         if reference is not None:
             truth = stacked(reference, name, value.shape)
             if self._verified(name, truth, slopes):
-                point.how[name], point.errors[name] = "ops", 0.0
+                how = "jax" if self.method == "jax" else "ops"
+                point.how[name], point.errors[name] = how, 0.0
             else:
                 truth = None
         if truth is None and self._affordable(value, slopes):
@@ -518,7 +524,7 @@ class Judge:
                 if c.get(name) is not None
             ):
                 continue
-            if here.how.get(name) == "ops" and reference is not None:
+            if here.how.get(name) in BY_OPS and reference is not None:
                 now = self._compared(name, there, slopes, reference)
             elif self._agrees_at(values, name, here.cotangents) is False:
                 now = self._compared(name, there, slopes, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from groundup.errors import GradientError
@@ -229,6 +229,14 @@ class Report:
 
 class WrongGradient(GradientError, AssertionError):
     """A check found a wrong gradient."""
+
+
+def merged(rows: tuple[Row, ...], others: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows of two methods as one: the second's where it finds a fault, all errors in both."""
+    return tuple(
+        replace(b if not b.ok or a.verdict == "unsure" else a, errors={**a.errors, **b.errors})
+        for a, b in zip(rows, others, strict=True)
+    )
 
 
 def _number(value: float | None, form: str) -> str:
