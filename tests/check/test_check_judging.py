@@ -833,3 +833,27 @@ def test_methods_are_named_in_the_error() -> None:
     for method in ("magic", (), ("ops", "magic")):
         with pytest.raises(GroundupError, match="method is one of auto, ops, complex, differ"):
             gu.check(Layer(), np.ones((2, 4)), method=method)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_differences_of_a_float32_forward_judge_by_what_it_can_show(seed: int) -> None:
+    def forward(x, w1, b1, w2):
+        x, w1, b1, w2 = (a.astype(np.float32) for a in (x, w1, b1, w2))
+        return np.tanh(x @ w1 + b1) @ w2
+
+    def backward(dout, x, w1, b1, w2):
+        h = np.tanh(x @ w1 + b1)
+        dh = (dout @ w2.T) * (1 - h * h)
+        return dh @ w1.T, x.T @ dh, dh.sum(0), h.T @ dout
+
+    rng = np.random.default_rng(seed)
+    inputs = [rng.normal(size=s) for s in ((5, 4), (4, 6), 6, (6, 3))]
+    assert gu.check(forward, *inputs, backward=backward, method="differences")
+    off = gu.check(
+        forward,
+        *inputs,
+        backward=lambda dout, *given: tuple(1.05 * g for g in backward(dout, *given)),
+        method="differences",
+        diagnose=False,
+    )
+    assert [row.verdict for row in off.rows] == ["wrong"] * 4
