@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def jax_gradients(
 
     """
     try:
-        import jax
+        jax = import_module("jax")
     except ImportError as error:
         raise MissingDependencyError('method "jax" needs JAX: pip install jax') from error
     try:
