@@ -60,6 +60,12 @@ class Edit:
     others: tuple[tuple[int, Change], ...] = ()
 
 
+def together(kind: str, weight: float, says: str, changes: Sequence[tuple[int, Change]]) -> Edit:
+    """Changes of several equations as one edit."""
+    (place, change), *others = changes
+    return Edit(place, kind, weight, change, says, tuple(others))
+
+
 class Changes(Workings):
     """The changes that are tried at every equation."""
 
@@ -173,7 +179,7 @@ class Changes(Workings):
                     f"cumsum from the end along axis {axis}",
                 )
         if e.op == "slice" and self._flips_cumsum(e):
-            source = str(self.equations[self.index[str(self._made(e.ins[0]).ins[0])]].ins[0])
+            source = str(self.made[str(self.made[str(e.ins[0])].ins[0])].ins[0])
             for axis in range(len(out.shape)):
                 yield Edit(
                     place,
@@ -212,10 +218,10 @@ class Changes(Workings):
 
     def _flips_cumsum(self, e: Equation) -> bool:
         """Whether it reverses a cumsum of something reversed."""
-        if str(e.ins[0]) not in self.index or self._made(e.ins[0]).op != "cumsum":
+        if str(e.ins[0]) not in self.index or self.made[str(e.ins[0])].op != "cumsum":
             return False
-        inner = str(self._made(e.ins[0]).ins[0])
-        return inner in self.index and self._made(inner).op == "slice"
+        inner = str(self.made[str(e.ins[0])].ins[0])
+        return inner in self.index and self.made[str(inner)].op == "slice"
 
     def _transposed(self, place: int, e: Equation) -> Iterator[Edit]:
         out = e.out
@@ -531,7 +537,7 @@ class Changes(Workings):
             def placed(v: Mapping[str, Any], new: Any, j: int = j, o: str = operand) -> Any:
                 return evaluate(e, {**v, o: np.asarray(new).astype(np.asarray(v[o]).dtype)})
 
-            if operand in self.index and self.equations[self.index[operand]].op in (
+            if operand in self.index and self.made[operand].op in (
                 "full",
                 "array",
             ):

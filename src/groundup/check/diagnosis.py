@@ -20,9 +20,9 @@ from groundup.check.judging import Judge, Point
 from groundup.check.kinds import KINDS
 from groundup.check.numeric import LARGE
 from groundup.check.paths import Paths
-from groundup.check.relations import Clue, Numbers, axis_counts, close, relations
+from groundup.check.relations import Clue, Numbers, axis_counts, close, counted, relations
 from groundup.check.report import Finding, Row
-from groundup.check.workings import VIEWS, forward_of, is_number
+from groundup.check.workings import VIEWS, following, forward_of, small_numbers
 from groundup.ops.base import Array, quiet
 
 SECONDS = 5.0
@@ -47,7 +47,7 @@ def clues(judge: Judge, point: Point, wrong: tuple[str, ...], later: bool) -> li
     deadline = time.perf_counter() + SECONDS
     truth = point.truth
     derivative = None
-    if judge._reference(point) is not None:
+    if judge.reference(point) is not None:
 
         def derivative(cotangents: Sequence[Array]) -> Any:
             return subject.reference(point.values, cotangents) or {}
@@ -71,7 +71,7 @@ def clues(judge: Judge, point: Point, wrong: tuple[str, ...], later: bool) -> li
     found += _stale(judge, point, wrong, later)
     if not small:
         return found
-    known = [n for n in wrong if n in point.truth[0]] if point.truth else []
+    known = [n for n in wrong if n in point.truth[0]]
     shaped = [
         n
         for n in known
@@ -126,7 +126,7 @@ def _edited(
         for k, cotangents in enumerate(point.cotangents[:2]):
             values = true.run(true.given_at(point.values, cotangents))
             lent[k].update({f"true {n}": v for n, v in values.items()})
-    eps = small_numbers(true)
+    eps = frozenset(() if true is None else small_numbers(true))
     for source, target, borrowed in (
         (own, point.truth, lent),
         (true, claimed, ({}, {})),
@@ -148,7 +148,7 @@ def _edited(
             explorer.lent = {f"true {e.out.name}": e for e in true.equations if e.out is not None}
             explorer.lent_forward = frozenset(f"true {n}" for n in known)
             explorer.lent_backward = frozenset(
-                f"true {n}" for n in following(true, set(true.cotangents))
+                f"true {n}" for n in following(true.equations, set(true.cotangents))
             )
         explorer.known = [*numbers.integers, *(true.given.values() if true is not None else ())]
         explorer.counts = sorted(n for n in axis_counts(numbers) if n > 1)[:6]
@@ -191,15 +191,7 @@ def _factors(explorer: Explorer, numbers: Numbers) -> Iterable[Clue]:
             else:
                 yield Clue("detached", names, says, 0.7)
         else:
-            size = abs(factor)
-            count = next(
-                (
-                    n
-                    for n in counts
-                    if n > 1 and (abs(size - n) < 1e-6 * n or abs(size * n - 1) < 1e-6)
-                ),
-                0,
-            )
+            count = counted(factor, counts)
             if count:
                 two = 0.06 if count == 2 and counts[2] != "the batch" else 0.0
                 yield Clue(
@@ -231,25 +223,6 @@ def added(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
-def following(graph: Graph, found: set[str]) -> set[str]:
-    """All that follows from some values."""
-    for e in graph.equations:
-        if e.out is not None and not found.isdisjoint(e.names):
-            found.add(e.out.name)
-    return found
-
-
-def small_numbers(true: Graph | None) -> list[float]:
-    """What may be an eps in forward."""
-    found: set[float] = set()
-    for e in true.equations if true is not None else ():
-        for k in e.ins:
-            value = is_number(k, true)  # type: ignore[arg-type]
-            if value is not None and 0 < abs(value) <= 0.1 and e.op in ("add", "sub", "maximum"):
-                found.add(abs(value))
-    return sorted(found)
-
-
 def _stale(judge: Judge, point: Point, wrong: tuple[str, ...], later: bool) -> Iterable[Clue]:
     """Whether a fresh copy of the subject is right where this one is wrong."""
     if later:
@@ -259,7 +232,7 @@ def _stale(judge: Judge, point: Point, wrong: tuple[str, ...], later: bool) -> I
                 found = fresh.backward(point.values, point.cotangents[0])
             except Exception:
                 found = {}
-            truth = point.truth[0] if point.truth else {}
+            truth = point.truth[0]
             good = tuple(n for n in wrong if n in truth and close(found.get(n), truth[n], 1e-6))
             if good:
                 yield Clue(

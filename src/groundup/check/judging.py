@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,14 @@ class Point:
     cotangents: list[list[Array]]
     outputs: list[Array]
     claimed: list[Gradients]
-    truth: list[dict[str, Array]] = field(default_factory=list)
+    truth: list[dict[str, Array]] = field(default_factory=lambda: [{} for _ in range(SEEDS)])
     errors: dict[str, Any] = field(default_factory=dict)
     how: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def narrow(self) -> bool:
+        """Whether forward computes in float32."""
+        return all(_is_narrow(np.asarray(o)) for o in self.outputs)
 
 
 class Unusable(GroundupError):
@@ -95,7 +101,7 @@ class Judge:
             slopes.try_complex(
                 {n: random_direction(v, self.rng) for n, v in subject.values.items()}
             )
-        reference = self._reference(here)
+        reference = self.reference(here)
         for name in subject.values:
             row = self._defects(name, here, again)
             if row is not None:
@@ -128,12 +134,12 @@ class Judge:
                 raise Unusable(f"{subject.name}: forward's output is empty ({out.shape})")
         return outs
 
-    def _reference(self, point: Point) -> list[Gradients] | None:
+    def reference(self, point: Point) -> list[Gradients] | None:
         """The gradients by automatic differentiation, if there are such."""
         if self.method == "jax":
             from groundup.check.adapters.by_jax import jax_gradients
 
-            return [jax_gradients(self.subject, point.values, cs)[0] for cs in point.cotangents]
+            return [jax_gradients(self.subject, point.values, cs) for cs in point.cotangents]
         if self.method not in ("auto", "ops"):
             return None
         try:
@@ -154,7 +160,7 @@ class Judge:
     def _slopes(self, values: Values, cotangents: Sequence[Sequence[Array]]) -> Slopes:
         """Derivatives at a point."""
         made = Slopes(scalars(self.subject, cotangents), values)
-        made.narrow = all(_is_narrow(np.asarray(o)) for o in self.points[0].outputs)
+        made.narrow = self.points[0].narrow
         return made
 
     # One gradient
@@ -236,10 +242,8 @@ class Judge:
             point.how[name] = "complex step" if slopes.complex else "differences"
             point.errors[name] = off
         if truth is not None:
-            for s in range(SEEDS):
-                if len(point.truth) <= s:
-                    point.truth.append({})
-                point.truth[s][name] = truth[s]
+            for known, found in zip(point.truth, truth, strict=True):
+                known[name] = found
         return truth
 
     def _cuts(self) -> bool:
@@ -253,13 +257,8 @@ class Judge:
         value = slopes.values[name]
         for _ in range(DIRECTIONS):
             d = random_direction(value, self.rng)
-            measured = slopes.along({name: d}, careful=False)
-            expected = np.array([np.vdot(t, d) for t in truth])
-            size = np.array([np.linalg.norm(t * d) for t in truth])
-            if bool(np.all(np.abs(measured.value - expected) <= 1e-6 * size + 10 * measured.error)):
-                return True  # others may have met a kink
-            measured = slopes.along({name: d}, careful=True)
-            if bool(np.all(np.abs(measured.value - expected) <= 1e-6 * size + 10 * measured.error)):
+            # One is enough: others may have met a kink.
+            if any(_agrees(slopes, name, truth, d, careful) for careful in (False, True)):
                 return True
         return False
 
@@ -307,7 +306,7 @@ class Judge:
             return Row(name, value.shape, "missing", **facts, note="backward gives no gradient")
         if not bad.any():
             return Row(name, value.shape, "right", **facts)
-        if self._rounded(claimed, truth, bad, point.outputs):
+        if self._rounded(claimed, truth, point.narrow):
             return Row(name, value.shape, "noise", **facts, note="computed in float32")
         if self._kink(name, point, bad, slopes, claimed):
             facts |= {"value": None, "expected": None}
@@ -336,7 +335,7 @@ class Judge:
         """What rounding and the errors of differences explain, entry by entry."""
         exact = point.how[name] != "differences"
         # The noise of a forward in float32 is no smooth error: its estimate is rough.
-        trust = 4 if exact or not all(_is_narrow(np.asarray(o)) for o in point.outputs) else 40
+        trust = 40 if point.narrow and not exact else 4
         tolerance = EXACT if exact else DIFFERENCES
         allowed = tolerance * spread(largest(truth), truth.ndim) + trust * np.asarray(
             point.errors[name]
@@ -418,24 +417,19 @@ class Judge:
             slopes = self._slopes(values, cotangents)
             if not (np.isfinite(slopes.base).all() and np.isfinite(claimed).all()):
                 return None
-            for _ in range(DIRECTIONS):
-                d = random_direction(values[name], self.rng)
-                expected = np.array([np.vdot(c, d) for c in claimed])
-                size = np.array([np.linalg.norm(c * d) for c in claimed])
-                slope = slopes.along({name: d}, careful=True)
-                if np.all(np.abs(slope.value - expected) <= 1e-6 * size + 10 * slope.error):
-                    return True
+            return any(
+                _agrees(slopes, name, claimed, random_direction(values[name], self.rng), True)
+                for _ in range(DIRECTIONS)
+            )
         except Exception:
             return None
-        return False
 
     @staticmethod
-    def _rounded(claimed: Array, truth: Array, bad: Array, outputs: Sequence[Array]) -> bool:
+    def _rounded(claimed: Array, truth: Array, narrow: bool) -> bool:
         """Whether it was computed in float32, and is right to that."""
         scale = spread(largest(truth), truth.ndim)
         off = np.abs(claimed - truth)
-        narrow = _is_narrow(claimed) or all(_is_narrow(np.asarray(o)) for o in outputs)
-        if narrow and np.all(off <= FLOAT32 * scale):
+        if (narrow or _is_narrow(claimed)) and np.all(off <= FLOAT32 * scale):
             return True
         # A constant of forward or backward that was rounded to float32 is one factor for all.
         with np.errstate(all="ignore"):
@@ -522,7 +516,7 @@ class Judge:
         self.points.append(there)
         slopes = self._slopes(values, here.cotangents)
         slopes.complex = complex_step
-        reference = self._reference(there)
+        reference = self.reference(there)
         for name, row in list(self.rows.items()):
             if not row.ok or row.verdict in ("cut", "unsure"):
                 continue
@@ -540,7 +534,16 @@ class Judge:
                 continue
             if not now.ok:
                 note = "right at the given values, wrong at others checked after them"
-                self.rows[name] = Row(**{**vars(now), "note": note})
+                self.rows[name] = replace(now, note=note)
+
+
+def _agrees(slopes: Slopes, name: str, gradient: Array, direction: Array, careful: bool) -> bool:
+    """Whether a gradient, given for every seed, is right along a direction."""
+    slope = slopes.along({name: direction}, careful)
+    expected = np.array([np.vdot(g, direction) for g in gradient])
+    size = np.array([np.linalg.norm(g * direction) for g in gradient])
+    off = np.abs(slope.value - expected)
+    return bool(np.all(off <= DIFFERENCES * size + 10 * slope.error))
 
 
 def _is_narrow(array: Array) -> bool:

@@ -9,9 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from groundup.check.changes import Changes, Edit
+from groundup.check.changes import Changes, Edit, together
 from groundup.check.rearranged import alike
-from groundup.check.workings import SMALL_NUMBER, VIEWS, Change, bound, computing, is_number
+from groundup.check.workings import (
+    EPS_OPS,
+    SMALL_NUMBER,
+    VIEWS,
+    Change,
+    bound,
+    computing,
+    is_number,
+    signature,
+)
 from groundup.program.program import Equation
 from groundup.program.runner import evaluate
 
@@ -47,41 +56,23 @@ class Loops(Changes):
                         n = np.prod(shape) / max(e.out.size, 1)  # type: ignore[union-attr]
                         by = n if up else 1 / n
                         changes.append((place, bound(lambda v, e, by: evaluate(e, v) * by, e, by)))
-                    yield Edit(
-                        changes[0][0],
-                        "mean",
-                        0.92,
-                        changes[0][1],
-                        f"{op} of {len(chosen)} terms {'times' if up else 'divided by'} its "
-                        "number of entries",
-                        tuple(changes[1:]),
-                    )
+                    how = "times" if up else "divided by"
+                    says = f"{op} of {len(chosen)} terms {how} its number of entries"
+                    yield together("mean", 0.92, says, changes)
 
     def _all_eps(self) -> Iterator[Edit]:
         """The same eps left out everywhere."""
         by_number: dict[float, list[tuple[int, Change]]] = {}
         for place, e in enumerate(self.equations):
             for j, k in enumerate(e.ins):
-                number = is_number(k, self.graph)
-                if (
-                    e.op in ("add", "sub", "maximum")
-                    and e.out is not None
-                    and number
-                    and (abs(number) <= SMALL_NUMBER)
-                ):
+                number = abs(is_number(k, self.graph) or 0.0)
+                if e.op in EPS_OPS and e.out is not None and 0 < number <= SMALL_NUMBER:
                     ins = (*e.ins[:j], 0.0, *e.ins[j + 1 :])
                     changed = Equation(e.out, e.op, ins, e.attrs)
-                    by_number.setdefault(abs(number), []).append((place, computing(changed)))
+                    by_number.setdefault(number, []).append((place, computing(changed)))
         for number, changes in by_number.items():
             if len(changes) > 1:
-                yield Edit(
-                    changes[0][0],
-                    "eps",
-                    0.95,
-                    changes[0][1],
-                    f"without {number:g}",
-                    tuple(changes[1:]),
-                )
+                yield together("eps", 0.95, f"without {number:g}", changes)
 
     def _all_axes(self) -> Iterator[Edit]:
         """All reductions along another axis."""
@@ -104,14 +95,8 @@ class Loops(Changes):
                             attrs = (("axis", other), ("keepdims", True))
                             changed = Equation(e.out, e.op, e.ins, attrs)
                             changes.append((place, computing(changed)))
-                        yield Edit(
-                            *changes[0][:1],
-                            "axis",
-                            0.9,
-                            changes[0][1],
-                            f"and {size - 1} more, over axis {other}",
-                            tuple(changes[1:]),
-                        )
+                        says = f"and {size - 1} more, over axis {other}"
+                        yield together("axis", 0.9, says, changes)
                 if len(places) >= 7:
                     break
 
@@ -122,7 +107,7 @@ class Loops(Changes):
         for place in self.relevant:
             e = self.equations[place]
             if e.out is not None and not e.out.is_number:
-                found.setdefault(self._signature(e), []).append(place)
+                found.setdefault(signature(e, self.made), []).append(place)
         return [f for f in found.values() if 2 <= len(f) <= 24]
 
     def _at_every_step(self) -> Iterator[Edit]:
@@ -158,21 +143,16 @@ class Loops(Changes):
             for edits in zip(*lists, strict=True):
                 if len({e.kind for e in edits}) == 1:
                     first = edits[0]
-                    yield Edit(
-                        first.place,
-                        first.kind,
-                        first.weight,
-                        first.change,
-                        f"at every step {first.says}",
-                        tuple((e.place, e.change) for e in edits[1:]),
-                    )
+                    changes = [(e.place, e.change) for e in edits]
+                    says = f"at every step {first.says}"
+                    yield together(first.kind, first.weight, says, changes)
 
     def _series(self) -> list[list[str | None]]:
         """Values at the steps of a loop, and the same a step earlier and later."""
         found: dict[Any, list[str]] = {}
         for e in self.equations:
             if e.out is not None and e.out.shape and e.out.name in self.live:
-                found.setdefault(self._signature(e), []).append(e.out.name)
+                found.setdefault(signature(e, self.made), []).append(e.out.name)
                 if e.out.name in self.forward:
                     # The first step, from zeros or an initial state, may be made another way.
                     found.setdefault((e.op, e.out.shape, "any"), []).append(e.out.name)
@@ -223,18 +203,12 @@ class Loops(Changes):
                     return evaluate(Equation(e.out, e.op, ins, e.attrs), {**v, o: fresh})
 
                 changes: list[tuple[int, Change]] = [
-                    (p, bound(lambda v, p, n, o, b: change(v, p, n, o, b), p, n, o, b))
+                    (p, bound(change, p, n, o, b))
                     for p, n, o, b in zip(family, new, old, bases, strict=True)
                 ]
                 shown_ = ", ".join(n or "0" for n in new[:3])
-                yield Edit(
-                    changes[0][0],
-                    kind,
-                    weight + 0.01,
-                    changes[0][1],
-                    f"at every step {shown_}... for {old[0]}...",
-                    tuple(changes[1:]),
-                )
+                says = f"at every step {shown_}... for {old[0]}..."
+                yield together(kind, weight + 0.01, says, changes)
 
     def _renamed(self) -> Iterator[Edit]:
         """One value for another in all of the backward."""
@@ -249,7 +223,6 @@ class Loops(Changes):
             ]
             if not users:
                 continue
-            before = users[0]
             if value.ndim == 2 and value.shape[0] == value.shape[1]:
                 turned: list[tuple[int, Change]] = [
                     (
@@ -260,18 +233,16 @@ class Loops(Changes):
                     )
                     for p in users
                 ]
-                yield Edit(users[0], "transpose", 0.92, turned[0][1], f"{old}.T", tuple(turned[1:]))
+                yield together("transpose", 0.92, f"{old}.T", turned)
             for new in self.pool.get(value.shape, ()):
                 if new == old or self.values[new].dtype.kind != value.dtype.kind:
                     continue
-                if self.index.get(new, -1) >= before or new in self._after(users[0]):
+                if self.index.get(new, -1) >= users[0] or new in self._after(users[0]):
                     continue
                 first = self.equations[users[0]]
                 if len(users) == 1 and first.names.count(old) == 1:
                     continue  # `_operands` has it
                 kind, weight = self._replacing(first, old, new)
-                if value.dtype.kind == "i" and old in self.live:
-                    continue
                 if "matmul" in {self.equations[u].op for u in users} and kind == "output":
                     kind, weight = "operand", 0.84
                 changes = []
@@ -280,11 +251,4 @@ class Loops(Changes):
                     ins = tuple(new if i == old else i for i in e.ins)
                     changed = Equation(e.out, e.op, ins, e.attrs)
                     changes.append((place, computing(changed)))
-                yield Edit(
-                    users[0],
-                    kind,
-                    weight + 0.01,
-                    changes[0][1],
-                    f"{new} for {old}",
-                    tuple(changes[1:]),
-                )
+                yield together(kind, weight + 0.01, f"{new} for {old}", changes)

@@ -73,7 +73,6 @@ class Slopes:
         self.size = np.abs(self.base)
         self.complex = False  # whether the complex step has been found to work here
         self.narrow = False  # whether forward computes in float32
-        self.evaluations = 0
 
     # One direction
 
@@ -87,7 +86,6 @@ class Slopes:
         return self._careful(directions) if careful else self._quick(directions)
 
     def _moved(self, directions: Mapping[str, Array], step: complex) -> Array:
-        self.evaluations += 1
         moved = {
             n: np.asarray(v + step * directions[n]) if n in directions else v
             for n, v in self.values.items()

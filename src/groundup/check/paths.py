@@ -13,7 +13,7 @@ from groundup.backward import Sweep
 from groundup.check.graphs import Graph
 from groundup.check.relations import Clue, close
 from groundup.check.subjects import swept
-from groundup.check.workings import is_number
+from groundup.check.workings import following, is_number, signature
 from groundup.ops.base import Array, quiet
 from groundup.program.program import OPS, Equation
 from groundup.program.runner import evaluate
@@ -76,11 +76,7 @@ class Paths:
     @cached_property
     def live(self) -> set[str]:
         """What depends on a value that gradients are of."""
-        found = set(self.own)
-        for e in self.forward:
-            if e.out is not None and not found.isdisjoint(e.names):
-                found.add(e.out.name)
-        return found
+        return following(self.forward, set(self.own))
 
     def gradients(
         self,
@@ -267,7 +263,8 @@ class Paths:
         made = np.zeros(x.shape)
         if x.size > 400:
             raise ValueError("too many entries")
-        after = [k for k in sorted(self._reach_of(source)) if result in self._until(k, result)]
+        last = self.forward.index(self.made[result])
+        after = [k for k in sorted(self._reach_of(source)) if k <= last]
         for index in np.ndindex(x.shape):
             step = 1e-5 * max(abs(float(x[index])), 1e-2)
             ends = []
@@ -282,13 +279,6 @@ class Paths:
                 ends.append(np.asarray(now[result])[index])
             made[index] = (ends[0] - ends[1]) / (2 * step)
         return made
-
-    def _until(self, k: int, result: str) -> set[str]:
-        out = self.forward[k].out
-        last = next(
-            i for i, e in enumerate(self.forward) if e.out is not None and e.out.name == result
-        )
-        return {result} if out is not None and k <= last else set()
 
     def _reach_of(self, name: str) -> set[int]:
         found: set[int] = set()
@@ -346,20 +336,12 @@ class Paths:
             stack += equation.names
         return found
 
-    def _signature(self, e: Equation) -> tuple[Any, ...]:
-        """What an equation has in common with the same one at other steps of a loop."""
-        made = tuple(
-            (self.made[i].op if i in self.made else "given") if isinstance(i, str) else ""
-            for i in e.ins
-        )
-        return (e.op, made, e.out.shape if e.out is not None else ())
-
     def _at_every_step(self) -> Iterator[Clue]:
         """One activation forgotten, or one path cut, at every step of a loop."""
         families: dict[Any, list[Equation]] = {}
         for e in self.forward:
             if e.out is not None and e.out.name in self.live:
-                families.setdefault(self._signature(e), []).append(e)
+                families.setdefault(signature(e, self.made), []).append(e)
                 families.setdefault((e.op, "any", e.out.shape), []).append(e)
         done: set[Any] = set()
         for members in families.values():
@@ -391,7 +373,7 @@ class Paths:
             by_use: dict[Any, set[tuple[int, int]]] = {}
             for name in names:
                 for k, j in self._uses(name):
-                    by_use.setdefault((self._signature(self.forward[k]), j), set()).add((k, j))
+                    by_use.setdefault((signature(self.forward[k], self.made), j), set()).add((k, j))
                     by_use.setdefault("all", set()).add((k, j))
             for edges in by_use.values():
                 if len(edges) > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def relations(numbers: Numbers) -> Iterator[Clue]:
     for name in numbers.wrong:
         mine = [c.get(name) for c in numbers.claimed]
         true = [t.get(name) for t in numbers.truth]
-        if any(t is None for t in true) or not true:
+        if any(t is None for t in true):
             continue
         if mine[0] is None:
             yield Clue("detached", (name,), f"backward gives no gradient of {name}", 0.97)
@@ -292,20 +292,24 @@ def scaled(
         yield Clue("sign", (name,), shown, weight + 0.01)
         return
     counts = axis_counts(numbers)
-    size = abs(c)
-    for n, what in counts.items():
-        if n > 1 and (abs(size - n) < 1e-6 * n or abs(size * n - 1) < 1e-6):
-            small = n == 2 and what != "the batch"
-            yield Clue(
-                "mean", (name,), f"{shown}: {what} has {n} entries", weight - (0.03 if small else 0)
-            )
-            yield Clue("factor", (name,), shown, weight - (0.01 if small else 0.1))
-            break
+    n = counted(c, counts)
+    if n:
+        small = n == 2 and counts[n] != "the batch"
+        says = f"{shown}: {counts[n]} has {n} entries"
+        yield Clue("mean", (name,), says, weight - (0.03 if small else 0))
+        yield Clue("factor", (name,), shown, weight - (0.01 if small else 0.1))
     else:
         # Next to 1 it is rather something left out, such as eps.
         yield Clue("factor", (name,), shown, weight - (0.1 if abs(c - 1) < 0.1 else 0.0))
     if c < 0:
         yield Clue("sign", (name,), shown, weight - 0.2)
+
+
+def counted(factor: float, counts: Iterable[int]) -> int:
+    """The number of entries, of those known, that a factor is, or is one over; 0 if none."""
+    size = abs(factor)
+    near = (n for n in counts if n > 1 and min(abs(size - n) / n, abs(size * n - 1)) < 1e-6)
+    return next(near, 0)
 
 
 def axis_counts(numbers: Numbers) -> dict[int, str]:
@@ -457,7 +461,7 @@ def _exchanged(numbers: Numbers) -> Iterator[Clue]:
             [g.get(n) for g in source]
             for n, source in ((name, numbers.claimed), (other, numbers.truth))
         )
-        if any(x is None for x in (*mine, *true)) or not true:
+        if any(x is None for x in (*mine, *true)):
             continue
         if not _both(close, mine, true):  # type: ignore[arg-type]
             continue
@@ -482,7 +486,7 @@ def _repeated(numbers: Numbers) -> Iterator[Clue]:
     """The same factor for several gradients."""
     factors: dict[str, float] = {}
     for name in numbers.wrong:
-        m, t = numbers.claimed[0].get(name), numbers.truth[0].get(name) if numbers.truth else None
+        m, t = numbers.claimed[0].get(name), numbers.truth[0].get(name)
         if m is not None and t is not None and m.shape == t.shape and np.any(t):
             c = float(np.vdot(m, t) / np.vdot(t, t))
             if close(m, c * t, 1e-6):

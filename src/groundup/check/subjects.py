@@ -20,7 +20,7 @@ from groundup.backward import Sweep, _reached, autograd_only, no_grad
 from groundup.errors import DtypeError, GradientError, GroundupError
 from groundup.nn.module import Module, has_bwd
 from groundup.nn.step import tensors_in
-from groundup.ops.base import Array, Shape, quiet
+from groundup.ops.base import Array, quiet
 from groundup.tensor import Tensor
 
 Values: TypeAlias = dict[str, Array]
@@ -335,11 +335,6 @@ def argument_names(function: Any, count: int) -> list[str]:
     if len(names) < count:
         names += [f"x{i + 1}" for i in range(len(names), count)]
     return names[:count]
-
-
-def shape_of(value: Any) -> Shape:
-    """The shape of an array or number."""
-    return np.shape(value)
 
 
 def as_double(value: Any, where: str) -> Array:

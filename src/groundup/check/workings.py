@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -38,6 +38,7 @@ REDUCED = ("sum", "mean", "amax", "amin")
 ALONG = ("softmax", "log_softmax", "cumsum")
 VIEWS = ("transpose", "reshape", "expand", "cast")
 SMALL_NUMBER = 0.1  # an eps is at most that
+EPS_OPS = ("add", "sub", "maximum")  # and goes into these
 
 
 SIGNS = {
@@ -83,7 +84,7 @@ class Workings:
     lent_forward: frozenset[str] = frozenset()
     lent_backward: frozenset[str] = frozenset()
     # Numbers of forward that may be an eps; integer inputs; the lengths of axes.
-    borrowed_numbers: Sequence[float] = ()
+    borrowed_numbers: frozenset[float] = frozenset()
     labels: Sequence[Array] = ()
     counts: Sequence[int] = ()
     # What comes in besides variables, such as labels: it is of this call.
@@ -106,6 +107,7 @@ class Workings:
         self.borrowed = [n for n in borrowed[0] if n not in graph.values]
         self.equations = graph.equations
         self.index = {e.out.name: i for i, e in enumerate(self.equations) if e.out is not None}
+        self.made = {name: self.equations[i] for name, i in self.index.items()}
         self.where_wrong = {graph.gradients[n]: n for n in self.wrong}
 
     @cached_property
@@ -149,7 +151,9 @@ class Workings:
             for e in self.equations
             if e.out is not None and e.op == "array" and self._is_one_hot(self.values[e.out.name])
         }
-        return self._following({*self.graph.variables.values(), *self.graph.cotangents, *known})
+        return following(
+            self.equations, {*self.graph.variables.values(), *self.graph.cotangents, *known}
+        )
 
     def _is_one_hot(self, array: Array) -> bool:
         """Whether an array marks this call's labels: two numbers, one of them at the labels."""
@@ -172,13 +176,7 @@ class Workings:
     @cached_property
     def backward(self) -> set[str]:
         """What depends on the gradient that arrives."""
-        return self._following(set(self.graph.cotangents))
-
-    def _following(self, found: set[str]) -> set[str]:
-        for e in self.equations:
-            if e.out is not None and not found.isdisjoint(e.names):
-                found.add(e.out.name)
-        return found
+        return following(self.equations, set(self.graph.cotangents))
 
     @cached_property
     def relevant(self) -> list[int]:
@@ -234,25 +232,10 @@ class Workings:
     @cached_property
     def small_numbers(self) -> list[float]:
         """What may be an eps."""
-        found: set[float] = set()
-        for e in self.equations:
-            for k in e.ins:
-                value = k if not isinstance(k, str) else self.values.get(k)
-                if isinstance(k, str) and (k in self.live or np.size(value) != 1):  # type: ignore[arg-type]
-                    continue
-                if isinstance(value, float | int | np.ndarray | np.generic):
-                    number = float(value)
-                    if e.op in ("add", "sub", "maximum") and 0 < abs(number) <= SMALL_NUMBER:
-                        found.add(abs(number))
-        for name in self.borrowed_numbers:
-            found.add(name)
-        return sorted(found)
+        return sorted({*small_numbers(self.graph), *self.borrowed_numbers})
 
     def _array(self, operand: Any) -> Any:
         return self.values[operand] if isinstance(operand, str) else operand
-
-    def _made(self, name: Any) -> Equation:
-        return self.equations[self.index[str(name)]]
 
     def _after(self, place: int) -> set[str]:
         return {self.equations[j].out.name for j in self.descendants[place]}  # type: ignore[union-attr]
@@ -284,7 +267,7 @@ class Workings:
             return name.removeprefix("true ")
         equation = self.lent.get(name) if name.startswith("true ") else None
         if equation is None and name in self.index:
-            equation = self.equations[self.index[name]]
+            equation = self.made[name]
         if equation is None or depth == 0:
             return "..."
         prefix = "true " if name.startswith("true ") else ""
@@ -339,15 +322,15 @@ class Workings:
 
     def _base(self, name: str) -> str:
         """What a value is a view of."""
-        while name in self.index and self.equations[self.index[name]].op in VIEWS:
-            name = str(self.equations[self.index[name]].ins[0])
+        while name in self.index and self.made[name].op in VIEWS:
+            name = str(self.made[name].ins[0])
         return name
 
     def _steps(self, a: str, b: str) -> bool:
         """Whether two values are the same thing at two steps."""
         if a not in self.index or b not in self.index:
             return False
-        x, y = self.equations[self.index[a]], self.equations[self.index[b]]
+        x, y = self.made[a], self.made[b]
         if x.op == y.op == "slice" and x.ins == y.ins:
             return True
         return bool(
@@ -400,16 +383,6 @@ class Workings:
             stack += e.names
         return met and curved
 
-    def _signature(self, e: Equation) -> tuple[Any, ...]:
-        """What an equation has in common with the same one at other steps."""
-        made = tuple(
-            (self.equations[self.index[i]].op if i in self.index else "given")
-            if isinstance(i, str)
-            else "number"
-            for i in e.ins
-        )
-        return (e.op, made, e.out.shape if e.out is not None else (), e.phase)
-
     def _chained(self, names: Sequence[str]) -> bool:
         """Whether values are one thing at several steps."""
         distinct = list(dict.fromkeys(names))
@@ -417,7 +390,7 @@ class Workings:
             return False
         first, second = distinct[0], distinct[-1]
         if first in self.index and second in self.index:
-            a, b = self.equations[self.index[first]], self.equations[self.index[second]]
+            a, b = self.made[first], self.made[second]
             if a.op == b.op == "slice" and a.ins == b.ins:
                 return True
             loop = a.op in (*CURVED, "add", "concatenate", "where") and len(distinct) > 2
@@ -440,6 +413,31 @@ def is_number(operand: Any, graph: Graph) -> float | None:
             return None
         return float(value)
     return None if isinstance(operand, bool) else float(operand)
+
+
+def following(equations: Iterable[Equation], found: set[str]) -> set[str]:
+    """Some values, and all that follows from them."""
+    found = set(found)
+    for e in equations:
+        if e.out is not None and not found.isdisjoint(e.names):
+            found.add(e.out.name)
+    return found
+
+
+def small_numbers(graph: Graph) -> set[float]:
+    """What may be an eps."""
+    numbers = (
+        abs(is_number(k, graph) or 0.0) for e in graph.equations if e.op in EPS_OPS for k in e.ins
+    )
+    return {number for number in numbers if 0 < number <= SMALL_NUMBER}
+
+
+def signature(e: Equation, made: Mapping[str, Equation]) -> tuple[Any, ...]:
+    """What an equation has in common with the same one at other steps of a loop."""
+    ins = tuple(
+        (made[i].op if i in made else "given") if isinstance(i, str) else "number" for i in e.ins
+    )
+    return (e.op, ins, e.out.shape if e.out is not None else (), e.phase)
 
 
 def forward_of(graph: Graph) -> set[str]:

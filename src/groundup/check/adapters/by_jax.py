@@ -17,10 +17,8 @@ from groundup.program.passes import simplify
 from groundup.program.sources import FromArgument, FromTensor
 
 
-def jax_gradients(
-    subject: Subject, values: Values, cotangents: Sequence[Array]
-) -> tuple[Gradients, list[Array]]:
-    """The gradients that JAX finds, and the outputs that it computes.
+def jax_gradients(subject: Subject, values: Values, cotangents: Sequence[Array]) -> Gradients:
+    """The gradients that JAX finds.
 
     Raises:
         MissingDependencyError: JAX is not installed.
@@ -61,10 +59,7 @@ def jax_gradients(
             outs, pull = jax.vjp(forward, {n: jax.numpy.asarray(values[n]) for n in own})
             arriving = [jax.numpy.asarray(c) for c in cotangents]
             (found,) = pull(type(outs)(arriving))
-            return (
-                {n: np.asarray(found[n], np.float64) if n in found else None for n in values},
-                [np.asarray(o, np.float64) for o in outs],
-            )
+            return {n: np.asarray(found[n], np.float64) if n in found else None for n in values}
     except GroundupError:
         raise
     except Exception as error:  # what jax.numpy has not, or will not do
