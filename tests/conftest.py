@@ -18,6 +18,7 @@ hypothesis.settings.load_profile("groundup")
 
 CLEAN = {
     "recording": True,
+    "outside": None,
     "own_rules": True,
     "quiet": False,
     "sweep": None,

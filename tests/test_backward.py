@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -384,6 +384,18 @@ class TestNoGrad:
             assert double(leaf(2)).is_leaf
         assert state.recording
 
+    def test_ends_when_the_last_of_those_that_overlap_ends(self) -> None:
+        def part() -> Iterator[None]:
+            with gu.no_grad():
+                yield
+
+        first, second = part(), part()
+        next(first), next(second)
+        list(first)
+        assert not state.recording
+        list(second)
+        assert state.recording
+
     def test_one_may_be_entered_within_itself(self) -> None:
         once = gu.no_grad()
         with once, once:
@@ -433,8 +445,8 @@ def test_threads_have_their_own_flags() -> None:
 
 
 def test_flags_are_those_that_the_tests_watch() -> None:
-    assert set(State.__annotations__) == {
-        "recording", "own_rules", "quiet", "sweep", "recorder",
+    assert set(vars(State())) == {
+        "recording", "outside", "own_rules", "quiet", "sweep", "recorder",
     }  # fmt: skip
 
 

@@ -260,19 +260,19 @@ def grad(
 class no_grad:
     """Compute without recording: nothing made inside requires a gradient. Also a decorator."""
 
-    # A generator's context takes most of a microsecond, as long as a small model's compiled call.
+    # A generator's context takes most of a microsecond, as long as a small model's compiled call;
+    # so would attributes, of this and of the thread's state.
 
-    __slots__ = ("before",)
-
-    def __init__(self) -> None:
-        self.before: Any = None
+    __slots__ = ()
 
     def __enter__(self) -> None:
-        self.before = state.recording, self.before  # it may be entered within itself
-        state.recording = False
+        here = state.__dict__
+        here["outside"] = here["recording"], here["outside"]
+        here["recording"] = False
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        state.recording, self.before = self.before
+        here = state.__dict__
+        here["recording"], here["outside"] = here["outside"]
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)

@@ -360,6 +360,38 @@ def test_python_threads_that_call_one_step_take_turns() -> None:
     assert wrong == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("made", "batch", "calls", "lets_go"),
+    [(make, rows(8), 1000, range(6)), (large, rows(20_000, features=LARGE[1]), 4, range(3, 5))],
+)
+def test_a_short_step_keeps_the_gil_and_a_long_one_lets_go(
+    made: Any, batch: Any, calls: int, lets_go: range
+) -> None:
+    fast = gu.compile(made().step, threads=1)
+    called(fast, *batch)
+    counted, over = [0], threading.Event()
+
+    def count() -> None:
+        while not over.is_set():
+            counted[0] += 1
+
+    other = threading.Thread(target=count)
+    before = sys.getswitchinterval()
+    other.start()
+    sys.setswitchinterval(0.05)  # who takes the GIL meanwhile has it for so long
+    try:
+        went_on = 0
+        for _ in range(calls):
+            start = counted[0]
+            fast(*batch)
+            went_on += counted[0] > start
+    finally:
+        over.set()
+        sys.setswitchinterval(before)
+        other.join()
+    assert went_on in lets_go  # the calling thread's own 0.05 s may end within a call, too
+
+
 def test_python_threads_may_run_a_step_each() -> None:
     """Each uses all of the native threads, one job after another."""
     steps, alone = [large(), large()], large()

@@ -27,15 +27,17 @@ def written_run(entry: Entry) -> Callable[[Sequence[Any], Sequence[Any]], Any]:
     """
     terms = Terms()
     lines = _cleared(terms, entry, "holders[{}]")
-    lines.append(f"results = {terms.name(entry.runner.run_on)}(*inputs)")
-    lines += _handed_out(terms, entry, "holders[{}]")
+    inputs = [f"inputs[{n}]" for n in range(len(entry.sources))]
+    running, results = entry.runner.written(terms.name, inputs)
+    lines += running + _handed_out(terms, entry, "holders[{}]", results)
     return terms.function("run(holders, inputs)", lines)
 
 
 def written_finish(entry: Entry) -> Callable[[Sequence[Any], Sequence[Array]], Any]:
     """The same without the run: `finish(holders, results)`."""
     terms = Terms()
-    lines = _handed_out(terms, entry, "holders[{}]")
+    results = [f"results[{n}]" for n in range(len(entry.runner.returned))]
+    lines = _handed_out(terms, entry, "holders[{}]", results)
     return terms.function("finish(holders, results)", lines)
 
 
@@ -68,7 +70,9 @@ def written_replay(
         other = [
             f"x{i}.shape != {value.shape}",
             f"x{i}.dtype is not {terms.name(value.dtype)}",
-            f"x{i}.strides != {value.strides}",
+            f"not x{i}.flags.c_contiguous"
+            if value.flags.c_contiguous
+            else f"x{i}.strides != {value.strides}",
         ]
         if isinstance(arg, Tensor):
             other.append(f"a{i}.requires_grad is not {arg.requires_grad}")
@@ -95,17 +99,20 @@ def written_replay(
     for count in entry.counts:
         checks.append(f"if {terms.name(count.went_apart)}(): return NotImplemented")
     inputs = [f"x{s.index}" if type(s) is FromArgument else setting(s) for s in entry.sources]
+    running, results = entry.runner.written(terms.name, inputs)
     lines = [
-        f"if (len(args) != {len(args)} or state.recording is not {state.recording}"
-        f" or state.own_rules is not {state.own_rules}): return NotImplemented",
+        "here = state.__dict__",
+        f"if (len(args) != {len(args)} or here['recorder'] is not None"
+        f" or here['recording'] is not {state.recording}"
+        f" or here['own_rules'] is not {state.own_rules}): return NotImplemented",
         f"{', '.join(f'a{i}' for i in range(len(args)))}, = args" if args else "pass",
         "try:",
         *[f"    {line}" for line in checks or ["pass"]],
         "except (KeyError, IndexError, ValueError):",
         "    return NotImplemented",
         *_cleared(terms, entry, "a{}"),
-        f"results = {terms.name(entry.runner.run_on)}({', '.join(inputs)})",
-        *_handed_out(terms, entry, "a{}"),
+        *running,
+        *_handed_out(terms, entry, "a{}", results),
     ]
     return terms.function("replay(args)", lines)
 
@@ -117,21 +124,22 @@ def _cleared(terms: Terms, entry: Entry, holder: str) -> list[str]:
     return [_set(terms, whose, "None", holder) for whose, _ in entry.gradients]
 
 
-def _handed_out(terms: Terms, entry: Entry, holder: str) -> list[str]:
+def _handed_out(terms: Terms, entry: Entry, holder: str, results: Sequence[str]) -> list[str]:
     """What a step leaves in tensors and gradients, and what it returns."""
-    terms.known |= {"serials": serials, "of": Tensor.of, "applied": APPLIED, "none": NOT_KEPT}
-    lines = ["now = next(serials)"]
+    terms.known |= {"serials": serials, "new": object.__new__, "Tensor": Tensor}
+    terms.known |= {"applied": APPLIED, "none": NOT_KEPT}
+    lines = []
     written = [f"{terms.name(tensor)}.written" for tensor in entry.written]
-    if written:
-        lines.append(f"{' = '.join(written)} = now")
+    if written or entry.gradients:
+        lines.append(f"{' = '.join(['now', *written])} = next(serials)")
     tensors: dict[str, str] = {}
-    returned = entry.runner.returned
-    for n, name in enumerate(returned):
+    for n, (name, result) in enumerate(zip(entry.runner.returned, results, strict=True)):
         if name in entry.state_outputs:
             tensors[name] = terms.name(entry.state_outputs[name])
         else:
-            tensors[name] = f"t{n}"
-            lines.append(f"t{n} = of(results[{n}])")
+            tensors[name] = t = f"t{n}"
+            lines.append(f"{t} = new(Tensor); {t}.array = {result}")  # as Tensor.of does
+            lines.append(f"{t}.requires_grad = False; {t}.written = 0; {t}.node = {t}._g = None")
     for what, word in ((APPLIED, "applied"), (NOT_KEPT, "none")):
         left = [f"{terms.name(tensor)}._g" for tensor, missing in entry.left if missing is what]
         if left:

@@ -49,9 +49,10 @@ class Terms:
                 self.written += map(self._place, found)
 
     def _place(self, place: Place) -> str:
-        holder, value = self.name(place.holder), self.name(place.value)
+        holder = self.name(place.holder)
         if place.key is len:
-            return f"len({holder}) == {value}"
+            return f"len({holder}) == {place.value}"
+        value = self.name(place.value)
         if isinstance(place.holder, types.CellType):
             return f"{holder}.cell_contents is {value}"
         key = repr(place.key) if type(place.key) is str else self.name(place.key)

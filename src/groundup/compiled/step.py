@@ -66,12 +66,12 @@ class Entry:
             if isinstance(holder, int) or name in returned
         ]
         self.run, self.finish = written_run(self), written_finish(self)
-        self.replay: Callable[[tuple[Any, ...]], Any] | None = None
+        self.replay: Callable[[tuple[Any, ...]], Any] = _look_closer
 
     def expect(self, given: Given) -> None:
         """Prepare for calls with arguments like these."""
-        if not given.kwargs and self.replay is None:
-            self.replay = written_replay(self, given.args, given.values)
+        if not given.kwargs and self.replay is _look_closer:
+            self.replay = written_replay(self, given.args, given.values) or _look_closer
 
     def misfit(self) -> str:
         """What is not as it was when this was recorded; "" if all is."""
@@ -140,6 +140,7 @@ class Compiled:
         self._name = getattr(function, "__name__", type(function).__name__)
         self._entries: dict[Any, list[Entry]] = {}
         self._latest: Entry | None = None
+        self._replay_latest: Callable[[tuple[Any, ...]], Any] = _look_closer
         self._lock = threading.RLock()
         self._changes = 0
         self._rates: list[FromSetting] = []
@@ -214,14 +215,14 @@ class Compiled:
         return self._latest
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs:
+            with self._lock:
+                result = self._replay_latest(args)
+            if result is not NotImplemented:
+                return result
         if state.recorder is not None:  # within another recorded step: a part of that
             return self.function(*args, **kwargs)
         with self._lock:
-            latest = self._latest
-            if latest is not None and latest.replay is not None and not kwargs:
-                result = latest.replay(args)
-                if result is not NotImplemented:
-                    return result
             return self._look(args, kwargs)
 
     def _look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -231,11 +232,14 @@ class Compiled:
         for entry in found:
             misfit = entry.misfit()
             if not misfit:
-                self._latest = entry
+                self._use(entry)
                 return self._replay(entry, given) if entry.checked else self._again(entry, given)
         if found:
             self._recorded_anew(misfit)
         return self._first(given)
+
+    def _use(self, entry: Entry) -> None:
+        self._latest, self._replay_latest = entry, entry.replay
 
     # Whole epochs
 
@@ -300,7 +304,7 @@ class Compiled:
         found = self._entries.get(Given(tuple(batch), {}).key, ())
         for entry in found:
             if entry.checked and not isinstance(entry.runner, Runner) and not entry.misfit():
-                self._latest = entry
+                self._use(entry)
                 return entry
         return None
 
@@ -363,7 +367,7 @@ class Compiled:
         entries = self._entries.setdefault(given.key, [])
         entries.insert(0, entry)
         self._forget()
-        self._latest = entry
+        self._use(entry)
         self._remember_rates(recording)
         result = entry.finish(given.holders, list(found.values()))
         recording.release()
@@ -469,6 +473,7 @@ class Compiled:
 
     def _replay(self, entry: Entry, given: Given) -> Any:
         entry.expect(given)
+        self._use(entry)
         return entry.run(given.holders, entry.inputs(given.values))
 
     def _recorded_anew(self, why: str) -> None:
@@ -536,6 +541,11 @@ class Given:
                 f"{type(value).__name__} is none"
             ) from None
         return (type(value), value)
+
+
+def _look_closer(args: tuple[Any, ...]) -> Any:
+    """The replay of a step that has none."""
+    return NotImplemented
 
 
 def _difference(first: Recording, second: Recording) -> str:

@@ -66,6 +66,7 @@ class Plan:
     Attributes:
         tile: rows of the batch in a tile.
         threads: how many run the step.
+        short: whether it takes some microseconds, so that others' help or turns would cost more.
         thread_bytes: memory of each thread; shared_bytes: of all together.
         arrays: names of the arrays in the table, in order.
         returned: for each output its shape and dtype.
@@ -80,6 +81,7 @@ class Plan:
     rows: int
     tile: int
     threads: int
+    short: bool
     thread_bytes: int
     shared_bytes: int
     arrays: list[str]
@@ -125,7 +127,8 @@ def assemble(
     stages = _stages(planner)
     for stage in stages:
         _fuse_epilogues(planner, stage)
-    if threads > 1 and _work(planner, stages) <= SMALL_STEP:
+    short = _work(planner, stages) <= SMALL_STEP
+    if threads > 1 and short:
         return assemble(program, held, target, 1, tile)
     stages = _packs(planner, stages, target)
     _safe_updates(planner, stages)
@@ -146,8 +149,8 @@ def assemble(
         places[name] = Place("thread", at + begins * tile)
         end = max(end, at + (begins + spans[name]) * tile)
     return Plan(
-        program, target, planner, stages, places, rows, tile, threads, _rounded(end + 256),
-        shared_bytes, arrays, returned,
+        program, target, planner, stages, places, rows, tile, threads, short,
+        _rounded(end + 256), shared_bytes, arrays, returned,
     )  # fmt: skip
 
 

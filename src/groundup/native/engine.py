@@ -89,36 +89,55 @@ class Engine:
 
     def _made_ready(self) -> None:
         """The Python side of a call."""
-        self._call = ctypes.CFUNCTYPE(ctypes.c_int64)(self.compiled.address("call"))
+        # A short step keeps Python's GIL: to ask for it again, beside a busy Python thread, would
+        # take 5 ms (sys.getswitchinterval).
+        kind = ctypes.PYFUNCTYPE if self.plan.short else ctypes.CFUNCTYPE
+        self._call = kind(ctypes.c_int64)(self.compiled.address("call"))
         self.run_on = self._written_out()
 
     def _written_out(self) -> Callable[..., tuple[Array, ...]]:
         """The function that runs the step on arguments and settings, as source without loops."""
-        known: dict[str, Any] = {
-            "last": self._last, "point": self._point, "set": self._set, "call": self._call,
-            "host": self._host, "large": self._large_result, "complain": self._complain,
-        }  # fmt: skip
+        known: dict[str, Any] = {}
+
+        def name(value: Any) -> str:
+            known[f"v{len(known)}"] = value
+            return f"v{len(known) - 1}"
+
         names = [f"x{n}" for n in range(len(self.names))]
-        lines = [f"def run_on({', '.join(names)}):"]
-        for n, (_, dtype, _) in enumerate(self.given):
-            change = "set" if dtype is None else "point"
-            lines.append(f"    if x{n} is not last[{n}]: {change}({n}, x{n})")
-        if self.hosted:
-            lines.append("    host()")
-        results, small = "", dict(self._small)
-        for n, (name, value) in enumerate(self.plan.returned.items()):
-            if name in small:
-                known[f"r{n}"] = small[name]
-                copy = "astype('int64')" if value.dtype == "int" else "copy()"
-                results += f"r{n}.{copy}, "
-            else:
-                lines.append(f"    r{n} = large({n})")
-                results += f"r{n}, "
-        lines.append(f"    if call(): complain([{', '.join(names)}])")
-        lines.append(f"    return ({results})")
-        exec(compile("\n".join(lines), f"<a call of {self.program.name}>", "exec"), known)
+        lines, results = self.written(name, names)
+        lines.append(f"return ({''.join(f'{result}, ' for result in results)})")
+        source = "\n    ".join([f"def run_on({', '.join(names)}):", *lines])
+        exec(compile(source, f"<a call of {self.program.name}>", "exec"), known)
         run_on: Callable[..., tuple[Array, ...]] = known["run_on"]
         return run_on
+
+    def written(
+        self, name: Callable[[Any], str], inputs: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        """Source that runs the step: lines, and after them an expression for each result.
+
+        Args:
+            name: gives a name to what the source needs.
+            inputs: the names that arguments and settings have there.
+
+        """
+        last, lines, results = name(self._last), [], []
+        for n, (_, dtype, _) in enumerate(self.given):
+            change = name(self._set if dtype is None else self._point)
+            lines.append(f"if {inputs[n]} is not {last}[{n}]: {change}({n}, {inputs[n]})")
+        if self.hosted:
+            lines.append(f"{name(self._host)}()")
+        small = dict(self._small)
+        for n, (result, value) in enumerate(self.plan.returned.items()):
+            if result in small:
+                copy = "astype('int64')" if value.dtype == "int" else "copy()"
+                results.append(f"{name(small[result])}.{copy}")
+            else:
+                lines.append(f"r{n} = {name(self._large_result)}({n})")
+                results.append(f"r{n}")
+        complain = f"{name(self._complain)}([{', '.join(inputs)}])"
+        lines.append(f"if {name(self._call)}(): {complain}")
+        return lines, results
 
     def _counts(self) -> list[Count]:
         """What is counted besides the Program, in places behind the table's arrays."""

@@ -58,11 +58,14 @@ _new = object.__new__
 class State(threading.local):
     """What is in force in this thread."""
 
-    recording: bool = True  # ops leave nodes
-    own_rules: bool = True  # a module's hand-written bwd is used
-    quiet: bool = False  # NumPy's floating-point warnings are already off
-    sweep: Sweep | None = None  # the backward pass that is running a bwd right now
-    recorder: Recorder | None = None  # writes down what runs, as a Program
+    # All in __dict__ from the start: where several are read, that is faster.
+    def __init__(self) -> None:
+        self.recording: bool = True  # ops leave nodes
+        self.outside: Any = None  # what it was outside of a no_grad(), and there in turn
+        self.own_rules: bool = True  # a module's hand-written bwd is used
+        self.quiet: bool = False  # NumPy's floating-point warnings are already off
+        self.sweep: Sweep | None = None  # the backward pass that is running a bwd right now
+        self.recorder: Recorder | None = None  # writes down what runs, as a Program
 
 
 state = State()

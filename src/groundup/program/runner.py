@@ -95,9 +95,18 @@ class Runner:
             for name, r in zip(self.returned, results, strict=True)
         }
 
-    def run_on(self, *values: Any) -> tuple[Array, ...]:
-        """The same with each input on its own; the outputs in order."""
-        return tuple(self(values).values())
+    def written(
+        self, name: Callable[[Any], str], inputs: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        """Source that runs the step: lines, and after them an expression for each result.
+
+        Args:
+            name: gives a name to what the source needs.
+            inputs: the names that arguments and settings have there.
+
+        """
+        lines = [f"results = {name(self)}(({''.join(f'{i}, ' for i in inputs)}))"]
+        return lines, [f"results[{result!r}]" for result in self.returned]
 
     @property
     def buffer_bytes(self) -> int:

@@ -93,7 +93,8 @@ class Surroundings:
         self.arrays: set[int] = set()  # ids of the NumPy arrays that are kept somewhere
         self._seen: set[int] = set()
         self._visit(function, "", 0)
-        self._visit(generator.default, "", 1)
+        for name, tensor in vars(generator.default).items():  # it keeps them for good
+            self._visit(tensor, name, 1)
         for argument in arguments:
             if not isinstance(argument, Tensor | np.ndarray):
                 self._visit(argument, "", 1)
