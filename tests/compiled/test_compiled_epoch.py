@@ -197,6 +197,27 @@ def test_a_bad_label_ends_it_after_the_batches_before(at: int, engine: str) -> N
     assert ours.state() == theirs.state()
 
 
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_end_it_together_at_a_bad_label(learns: bool, threads: int) -> None:
+    """With and without an update, before which threads meet; in any batch, in any one's part."""
+    made = make(optim.SGD, 0.1, sizes=(64, 128, CLASSES))
+    loss_of, done = nn.CrossEntropy(), []
+    step = gu.compile(
+        made.step if learns else lambda x, y: loss_of(made.model(x), y), threads=threads
+    )
+    x, y = rows(12 * 128, features=64)
+    step.epoch(x, y, batch_size=128)
+    assert step._native_engine().threads == threads
+    for batch in range(12):
+        bad = y.copy()
+        bad[128 * batch + 11 * batch] = CLASSES
+        with pytest.raises(LabelError, match=f"label {CLASSES} at index {11 * batch}"):
+            step.epoch(x, bad, batch_size=128)
+        done.append(step.progress.done)
+    assert done == list(range(12))
+
+
 @pytest.mark.parametrize("engine", ["native", "numpy"])
 def test_a_nan_ends_it_before_its_batch_if_wanted(engine: str) -> None:
     ours, theirs = make(), make()
@@ -281,9 +302,11 @@ def test_progress_can_be_read_from_another_thread(
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    step.epoch(*much, batch_size=8)
-    over.set()
-    watcher.join()
+    try:
+        step.epoch(*much, batch_size=8)
+    finally:  # or Python would wait for it for ever
+        over.set()
+        watcher.join()
     done = [d for d, _ in seen]
     assert done == sorted(done)
     assert any(0 < d < LONG // 8 for d in done)

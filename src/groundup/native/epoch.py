@@ -98,13 +98,19 @@ class EpochEngine(Engine):
             b.load(b.gep(table, [i64(FLAGS)], source_etype=POINTER), typ=POINTER),
         )
         step = step_function(module)
+        # Threads must agree on whether a batch is bad: they look when all are behind the last check
+        # and none has begun with the next batch. Before an update they have met anyway.
+        meet_again = not any(stage.final for stage in self.plan.stages) and not self.counted
         end = b.append_basic_block("end")
         with for_range(b, i64(0), count) as i:
             b.call(step, [table, thread, threads])
+            if self.plan.threads > 1 and meet_again:
+                emit_barrier(b, threads)
+            wrong = b.icmp_unsigned("!=", b.load(flags, typ=I64), i64(0))
             if self.plan.threads > 1:
                 emit_barrier(b, threads)
             go_on = b.append_basic_block("go_on")
-            b.cbranch(b.icmp_unsigned("!=", b.load(flags, typ=I64), i64(0)), end, go_on)
+            b.cbranch(wrong, end, go_on)
             b.position_at_end(go_on)
             with b.if_then(b.icmp_unsigned("==", thread, i64(0))):
                 b.store(b.add(i, i64(1)), done)
