@@ -35,6 +35,10 @@ LEAST_TILE, MOST_TILE = 256 * 1024, 1536 * 1024
 MOST_ROWS = 64
 # Entries below which a whole kernel is left to one thread, as waking another would cost more.
 FEW = 16384
+# Rows of a batch below which a matrix is read where it lies, and a small one up to some more:
+# to copy it into panels, once for all rows, takes longer than it saves.
+FEW_ROWS, SOME_ROWS = 32, 512
+SMALL_MATRIX = 128 * 1024  # entries
 # Floating-point operations below which a step runs on one thread.
 SMALL_STEP = 1_500_000
 # Ops that cost about as much as loading their operands: these are computed as products are stored.
@@ -415,7 +419,8 @@ def _packs(planner: Planner, stages: list[Stage], target: Target) -> list[Stage]
             sizes = (min(MOST_ROWS, -(-kernel.shape[-2] // 2)),)
             width = panel_width(target, kernel.dtype, b.shape[-1], b.shape[-2], sizes)
             lies_well = b.strides[-1] == 1 or b.shape[-1] == 1
-            if lies_well and planner.rows < 32:
+            small = math.prod(b.shape[-2:]) <= SMALL_MATRIX and planner.rows <= SOME_ROWS
+            if lies_well and (planner.rows < FEW_ROWS or small):
                 continue
             key = (b, width)
             if key not in packs:
