@@ -30,9 +30,10 @@ from groundup.program.program import Program, leaves
 
 # Bytes of a tile's values and inputs, which are meant to stay in a core's second-level cache. With
 # each tile all weights and their gradients go through that too: the more there are, the more rows
-# should share the way.
-LEAST_TILE, MOST_TILE = 256 * 1024, 1536 * 1024
+# should share the way; where they are many, even rows whose values do not stay.
+LEAST_TILE = 256 * 1024
 MOST_ROWS = 64
+MANY_WEIGHTS, MORE_ROWS = 4 * 1024 * 1024, 128  # bytes, and how many rows may be in a tile then
 # Entries below which a whole kernel is left to one thread, as waking another would cost more.
 FEW = 16384
 # Rows of a batch below which a matrix is read where it lies, and a small one up to some more:
@@ -144,8 +145,9 @@ def assemble(
     thread_places, partial_bytes, row_bytes, spans = _thread_needs(planner, stages, places)
     if rows and tile is None:
         weights = sum(i.var.nbytes for i in program.inputs_of("parameter"))
-        budget = min(max(LEAST_TILE, weights), MOST_TILE)
-        tile = _tile_rows(rows, row_bytes, budget, threads)
+        most = MORE_ROWS if weights > MANY_WEIGHTS else MOST_ROWS
+        most = min(most, max(1, max(LEAST_TILE, weights) // max(row_bytes, 1)))
+        tile = _tile_rows(rows, most, threads)
     tile = min(tile or 1, rows or 1)
     at = partial_bytes
     end = at
@@ -625,9 +627,8 @@ def _joined(free: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _tile_rows(rows: int, row_bytes: int, budget: int, threads: int) -> int:
-    """Rows of a tile: as many as fit in the cache, the same for all tiles if it can be."""
-    most = max(1, min(MOST_ROWS, budget // max(row_bytes, 1)))
+def _tile_rows(rows: int, most: int, threads: int) -> int:
+    """Rows of a tile: as many as may be, the same for all tiles if it can be."""
     if most >= 16:
         most -= most % 8
     share = -(-rows // threads)
