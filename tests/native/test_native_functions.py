@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.binding
 import numpy as np
 import pytest
 
@@ -27,6 +28,7 @@ from groundup.native.llvm import (
     new_module,
     vector,
 )
+from groundup.native.measure import clock_rate
 from groundup.ops import helpers
 
 LONG = np.longdouble
@@ -290,6 +292,21 @@ def test_nothing_is_called(name: str, dtype: Any) -> None:
 
 def test_targets_without_fused_multiply_add_are_among_these() -> None:
     assert not host(16).fused or "+neon" in host().features
+
+
+@pytest.mark.parametrize("triple", ["arm64-apple-darwin25.0.0", "aarch64-unknown-linux-gnu"])
+def test_arm_has_neon_where_llvm_does_not_say_so(
+    triple: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS, and on Linux without its /proc/cpuinfo, LLVM names no features."""
+    monkeypatch.setattr(llvmlite.binding, "get_default_triple", lambda: triple)
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", dict)
+    arm = host.__wrapped__()
+    assert (arm.features, arm.width, arm.registers, arm.fused) == ("+neon", 16, 32, True)
+
+
+def test_the_clock_ticks() -> None:
+    assert clock_rate(host()) > 1e6
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

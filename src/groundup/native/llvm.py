@@ -61,6 +61,8 @@ def host(width: int | None = None) -> Target:
     """
     _initialise()
     found = dict(llvm.get_host_cpu_features())
+    if str(llvm.get_default_triple()).startswith(("aarch64", "arm64")):
+        found["neon"] = True  # each has it; LLVM reads /proc/cpuinfo, and knows nothing on macOS
     if width is not None and width < 64:
         for name in found:
             if name.startswith(("avx512", "evex512", "avx10")):
