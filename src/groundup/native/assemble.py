@@ -38,7 +38,7 @@ MANY_WEIGHTS, MORE_ROWS = 4 * 1024 * 1024, 128  # bytes, and how many rows may b
 FEW = 16384
 # Rows of a batch up to which a matrix is read where it lies, and a small one up to some more:
 # to copy it into panels, once for all rows, takes longer than it saves.
-FEW_ROWS, SOME_ROWS = 64, 512
+PLAIN_ROWS, PLAIN_ROWS_IF_SMALL = 64, 512
 SMALL_MATRIX = 128 * 1024  # entries
 # Floating-point operations below which a step runs on one thread.
 SMALL_STEP = 1_500_000
@@ -421,8 +421,8 @@ def _packs(planner: Planner, stages: list[Stage], target: Target) -> list[Stage]
             sizes = (min(MOST_ROWS, -(-kernel.shape[-2] // 2)),)
             width = panel_width(target, kernel.dtype, b.shape[-1], b.shape[-2], sizes)
             lies_well = b.strides[-1] == 1 or b.shape[-1] == 1
-            small = math.prod(b.shape[-2:]) <= SMALL_MATRIX and planner.rows <= SOME_ROWS
-            if lies_well and (planner.rows <= FEW_ROWS or small):
+            small = math.prod(b.shape[-2:]) <= SMALL_MATRIX and planner.rows <= PLAIN_ROWS_IF_SMALL
+            if lies_well and (planner.rows <= PLAIN_ROWS or small):
                 continue
             key = (b, width)
             if key not in packs:

@@ -114,13 +114,7 @@ class Engine:
     def written(
         self, name: Callable[[Any], str], inputs: Sequence[str]
     ) -> tuple[list[str], list[str]]:
-        """Source that runs the step: lines, and after them an expression for each result.
-
-        Args:
-            name: gives a name to what the source needs.
-            inputs: the names that arguments and settings have there.
-
-        """
+        """Source that runs the step: see `Runner.written`."""
         last, lines, results = name(self._last), [], []
         for n, (_, dtype, _) in enumerate(self.given):
             change = name(self._set if dtype is None else self._point)
